@@ -1,0 +1,86 @@
+"""What the walk hands to an experiment, and what an experiment hands back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+
+from whydiff.measure.compare import relative_l2
+from whydiff.places import Place
+
+
+@dataclasses.dataclass
+class Finding:
+    """One probe that stands out although everything before it was made equal: something goes wrong right here.
+
+    `reference` and `candidate` hold the tensors of all its places, each pair in one shape; `candidate` is what the
+    patient made of the reference's inputs. `difference` and `floor` belong to the first place that stands out.
+    """
+
+    probe: str
+    places: list[Place]  # those that stand out, in walking order
+    reference: dict[Place, torch.Tensor]
+    candidate: dict[Place, torch.Tensor]
+    difference: float | None
+    floor: float
+    why: str = ""
+
+    @property
+    def place(self) -> Place:
+        return self.places[0]
+
+    @property
+    def pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(self.reference[p], self.candidate[p]) for p in self.places if p in self.candidate]
+
+    def stacked(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reference and candidate over all places that stand out, as two flat float64 vectors."""
+        pairs = self.pairs
+        return (torch.cat([a.flatten().to(torch.float64) for a, _ in pairs]),
+                torch.cat([b.flatten().to(torch.float64) for _, b in pairs]))  # fmt: skip
+
+    def to_dict(self, floor_source: str = "measured") -> dict:
+        entry = self.place.to_dict() | {"difference": self.difference, "noise_floor": self.floor, "floor_source": floor_source}
+        if self.why:
+            entry["why"] = self.why
+        return entry
+
+
+@dataclasses.dataclass
+class Explanation:
+    """A cause and the experiment that shows it.
+
+    `changes` are call arguments whose change repairs the candidate, where that is better than putting tensors in place;
+    `covers` are further probes that the same experiment explains.
+    """
+
+    id: str
+    statement: str
+    relation: dict[str, Any]
+    explained: float
+    experiment: str
+    fix: str
+    departs: str = "candidate"
+    equivalent: list[str] = dataclasses.field(default_factory=list)
+    module: str | None = None
+    stage: str | None = None
+    probe: str | None = None  # where the cause acts, if that is not where it was found (settings)
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    covers: set[str] = dataclasses.field(default_factory=set)
+
+
+def number(value: float) -> str:
+    """A fitted parameter in words: 3.0, 0.001, 1024."""
+    return f"{float(value):.6g}" if float(value) != int(float(value)) else f"{float(value):.1f}"
+
+
+def explained_share(reference: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> float:
+    """1 − ‖reference − after‖² / ‖reference − before‖²; 1.0 where nothing was left to explain."""
+    gap = relative_l2(reference, before)
+    left = relative_l2(reference, after)
+    if not math.isfinite(gap) or gap == 0:
+        return 1.0 if left == 0 else 0.0
+    return 1.0 - (left / gap) ** 2 if math.isfinite(left) else 0.0

@@ -1,0 +1,92 @@
+"""Is the difference what a lower precision costs? Measured with a twin: the reference itself, cast to that type."""
+
+from __future__ import annotations
+
+import torch
+
+from whydiff.causes.finding import Explanation, Finding, number
+
+# A twin's loss is one draw of rounding errors, and so is the candidate's; two draws of one size differ by less than
+# this factor (largest ratio seen over the healthy bfloat16 and float16 ports: docs/decisions/0002-noise-floor.md).
+SAME_SIZE = 4.0
+
+NAMES = {"bfloat16": torch.bfloat16, "bf16": torch.bfloat16, "float16": torch.float16, "fp16": torch.float16, "half": torch.float16,
+         "float32": torch.float32, "fp32": torch.float32}  # fmt: skip
+# Kernels that a side may declare round like these types: TF32 keeps 10 bits of mantissa as float16 does.
+KERNELS = {"tf32": torch.float16, "attention": torch.float16, "compile": torch.float16}
+APPROXIMATE = ("quantization", "cache")
+
+
+def accepted(finding: Finding, lab) -> bool:
+    """True when the finding is no more than a precision that is declared, or already named as a cause, costs here."""
+    if finding.difference is None:
+        return False
+    for dtype in lab.named_dtypes:
+        if _within(finding, lab, dtype):
+            return True
+    for what, dtype in declared(lab):
+        if dtype is None:
+            covered = finding.place.stage in ("model_forward", "guidance")
+        else:
+            covered = _within(finding, lab, dtype)
+        if covered:
+            lab.declared.append(finding.place.to_dict() | {"what": what, "difference": finding.difference})
+            return True
+    return False
+
+
+def declared(lab) -> list[tuple[str, torch.dtype | None]]:
+    """What the sides declare, each with the type whose rounding it costs (None: an approximation without a bound)."""
+    found = []
+    for side in lab.case.sides().values():
+        for key, value in side.declared.items():
+            for word in value.values() if isinstance(value, dict) else (value,):
+                if key == "dtype":
+                    if (dtype := NAMES.get(str(word).removeprefix("torch."))) not in (None, torch.float32):
+                        found.append((f"dtype {word}", dtype))
+                elif key in KERNELS and word not in (False, "false", "off", "none"):
+                    found.append((f"{key} {word}", KERNELS[key]))
+                elif key in APPROXIMATE and word not in (False, "false", "off", "none"):
+                    found.append((f"{key} {word}", None))
+    return found
+
+
+def _within(finding: Finding, lab, dtype: torch.dtype) -> bool:
+    losses = [lab.twin_loss(place, dtype) for place in finding.places]
+    floor = 0.5 * torch.finfo(dtype).eps  # at least the rounding of the value itself
+    return finding.difference <= SAME_SIZE * max([floor, *(loss for loss in losses if loss is not None)])
+
+
+def lower_precision(tensor: torch.Tensor) -> torch.dtype | None:
+    """The 16-bit type whose values a tensor holds exactly, or None: full precision, integers, or too few values to tell."""
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        return tensor.dtype
+    if not tensor.is_floating_point() or tensor.numel() < 64 or not tensor.frac().any():
+        return None
+    for dtype in (torch.bfloat16, torch.float16):
+        if torch.equal(tensor.to(dtype).to(tensor.dtype), tensor):
+            return dtype
+    return None
+
+
+def explain(finding: Finding, lab) -> list[Explanation]:
+    """The candidate holds 16-bit values where the reference holds wider ones, and the reference cast to that type is as
+    far from itself as the candidate is from it: the type accounts for the difference."""
+    if finding.place not in finding.candidate or finding.difference is None:
+        return []
+    mine, theirs = (lower_precision(side[finding.place]) for side in (finding.reference, finding.candidate))
+    if theirs is None or theirs == mine or not _within(finding, lab, theirs):
+        return []
+    loss = lab.twin_loss(finding.place, theirs)
+    if loss is None:
+        return []
+    lab.named_dtypes.append(theirs)
+    word, usual = (str(t).removeprefix("torch.") for t in (theirs, finding.reference[finding.place].dtype))
+    stage = finding.place.stage
+    return [Explanation(
+        id="undeclared-dtype", stage=stage, equivalent=["text-encoder-precision"] if stage == "prompt_encoding" else [],
+        statement=f"candidate computes {finding.probe} in {word}, the reference in {usual}; neither side declares it",
+        relation={"kind": "dtype", "reference": usual, "candidate": word, "twin_difference": loss},
+        explained=min(1.0, (loss / finding.difference) ** 2),
+        experiment=f"ran the reference in {word}: it departs from itself by {number(float(f'{loss:.2g}'))} here, as far as the candidate does",
+        fix=f"declare dtype {word} for the candidate, or run it in {usual}")]  # fmt: skip

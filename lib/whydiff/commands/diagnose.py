@@ -1,0 +1,78 @@
+"""`whydiff diagnose`: the evidence and the verdict, without notebooks."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from whydiff.commands.arguments import key_values
+from whydiff.commands.progress import progress
+
+
+def command(
+    case: Annotated[str, typer.Argument(help="The case: a YAML file, such as data/cases/flux_port.yaml.", show_default=False)],
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the case: "
+                        "candidate.build.shift=3. May be repeated.", show_default=False)] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Also write verdict.json and traces there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs of which side it would take.")] = False,
+    budget: Annotated[int | None, typer.Option("--budget", metavar="RUNS", min=1, help="Stop with a line if it took more "
+                      "runs than this.")] = None,
+) -> int:  # fmt: skip
+    """Why do the two sides of CASE differ? The verdict alone, in seconds."""
+    overrides = key_values(settings, "--set")
+    if dry_run:
+        return _dry_run(case, overrides, as_json)
+    from whydiff.engine.api import study
+    from whydiff.engine.expectation import exit_status, shortfall
+    from whydiff.evidence.case import load_case
+
+    loaded = load_case(case, overrides)
+    with progress() as said:
+        measured = study(loaded, progress=_counted(said, budget))
+        if out is not None:
+            from whydiff.headless import published
+
+            with published(out) as folder:
+                measured.save(folder)
+    verdict = measured.verdict
+    print(verdict.to_json() if as_json else verdict, end="" if as_json else "\n")
+    missed = shortfall(verdict, loaded.expect)
+    if missed:
+        typer.echo(f"whydiff: not as expected: {missed}", err=True)
+    return exit_status(verdict, loaded.expect)
+
+
+def _counted(said, budget: int | None):
+    """`said`, which ends the diagnosis where a run would exceed the budget."""
+    if budget is None:
+        return said
+    from whydiff.errors import Trouble
+
+    runs = 0
+
+    def counting(text: str) -> None:
+        nonlocal runs
+        runs += text.startswith(("running ", "measuring ", "how much ", "looking for "))
+        if runs > budget:
+            raise Trouble(f"the diagnosis needs more than {budget} runs (it stopped before: {text}). Raise --budget; "
+                          "--dry-run says how many it takes.")  # fmt: skip
+        said(text)
+
+    return counting
+
+
+def _dry_run(case: str, overrides: dict, as_json: bool) -> int:
+    from whydiff.engine.budget import planned_runs
+    from whydiff.evidence.case import load_case
+
+    plan = planned_runs(load_case(case, overrides))
+    if as_json:
+        print(json.dumps(plan, indent=1))
+    else:
+        for role in ("reference", "candidate"):
+            print(f"{role}: {plan[role]['words']}")
+        print(f"and while causes are looked for: {plan['search']}")
+    return 0

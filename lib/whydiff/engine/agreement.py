@@ -1,0 +1,83 @@
+"""What agreement is worth: is anything different at all between the sides, and does a side agree with itself?"""
+
+from __future__ import annotations
+
+import torch
+
+from whydiff.engine.lab import Lab
+from whydiff.evidence.floor import STANDS_OUT
+from whydiff.evidence.trace import Trace
+from whydiff.measure.compare import relative_l2
+from whydiff.places import walk_key
+from whydiff.verdict import Verdict
+
+
+def check_vacuous(verdict: Verdict, lab: Lab) -> None:
+    """Turn agreement into `vacuous` when nothing that could make a difference differs between the sides."""
+    why = vacuous_because(lab)
+    if why:
+        verdict.verdict = "vacuous"
+        verdict.first_divergence = None
+        verdict.notes.append(why)
+
+
+def vacuous_because(lab: Lab) -> str:
+    """Why agreement would prove nothing, or an empty string."""
+    reference, candidate = lab.sides["reference"], lab.sides["candidate"]
+    if reference is not None and candidate is not None:
+        if reference.subject is candidate.subject and reference.call == candidate.call:
+            return "both sides are one and the same object"
+        same = (lab.twins_of_each_other and reference.build == candidate.build and reference.call == candidate.call
+                and lab.case.reference.settings == lab.case.candidate.settings)  # fmt: skip
+        return "both sides run the same code with the same weights, build, call and settings" if same else ""
+    case = lab.case
+    for kind in ("trace", "image"):
+        mine, theirs = getattr(case.reference, kind), getattr(case.candidate, kind)
+        if mine and theirs and not case.reference.live and not case.candidate.live:
+            if case.resolve(mine) == case.resolve(theirs):
+                return f"both sides are the same {kind}"
+    a, b = lab.traces["reference"], lab.traces["candidate"]
+    if a is not None and b is not None and a.producer.get("code") and a.producer.get("code") == b.producer.get("code"):
+        if a.producer.get("build") == b.producer.get("build") and a.settings == b.settings and _environment(a) == _environment(b):
+            return "both sides were recorded from the same code with the same build, settings and environment"
+    return ""
+
+
+def _environment(trace: Trace):
+    return {k: trace.environment.get(k) for k in ("versions", "precision", "threads", "attention")}
+
+
+def leaked(lab: Lab, repeats: dict[str, Trace]) -> list[dict]:
+    """Places where a side's second A of A-B-A departs from its first by more than noise: state leaks from run to run.
+
+    A side that also differs between two runs in a row is not deterministic; then its floor grows and nothing leaked.
+    """
+    found = []
+    for role, again in repeats.items():
+        first = lab.traces[role]
+        places = sorted((p for p in again if p in first and _apart(lab, first, again, p)), key=walk_key)
+        if not places:
+            continue
+        third = lab.run(role)
+        if any(_apart(lab, again, third, p) for p in places if p in third):
+            lab.notes.append(f"{role} is not deterministic: two runs in a row differ at {places[0]}")
+            for place in again:
+                if place in first and first[place].shape == again[place].shape:
+                    spread = max(relative_l2(first[place], again[place]), lab.floor.inherited.get(place, 0.0))
+                    lab.floor.inherited[place] = spread
+            continue
+        place = places[0]
+        entry = place.to_dict() | {"stage": "state_leakage", "run": 2, "difference": relative_l2(first[place], again[place]),
+                                   "noise_floor": lab.floor.of_run(place, first[place]),
+                                   "why": f"{role}: the same request gives another result after another request"}  # fmt: skip
+        found.append(entry)
+    return found
+
+
+def _apart(lab: Lab, one: Trace, other: Trace, place) -> bool:
+    a, b = one[place], other[place]
+    if a.shape != b.shape:
+        return True
+    if torch.equal(a, b):
+        return False
+    return not relative_l2(a, b) <= STANDS_OUT * lab.floor.of_run(place, a)

@@ -1,0 +1,26 @@
+"""How many runs a diagnosis takes, said before it starts."""
+
+from __future__ import annotations
+
+from whydiff.evidence.case import Case
+from whydiff.evidence.floor import ULP_RUNS
+
+
+def planned_runs(case: Case) -> dict:
+    """Runs of each side that are certain, and in words what each cause adds. Loads no model."""
+    live = [role for role, side in case.sides().items() if side.live]
+    floor_role = live[0] if live else None
+    plan: dict = {}
+    for role, side in case.sides().items():
+        if role not in live:
+            kind = "a trace" if side.trace else "an image" if side.image else "settings"
+            plan[role] = {"runs": 0, "words": f"0 runs ({kind})"}
+            continue
+        floor = 2 * ULP_RUNS if role == floor_role else 0
+        plan[role] = {"runs": 3 + floor, "words": f"{3 + floor} runs (1 recorded, 2 of A-B-A"
+                      f"{f', {floor} for the noise floor' if floor else ''})"}  # fmt: skip
+    patient = "candidate" if "candidate" in live else floor_role
+    plan["search"] = "no run (nothing can be run again)" if patient is None else \
+        f"1 run of {patient} on the other side's inputs, about 2 for each cause, and 1 for each cause's share of the image"
+    plan["certain"] = plan["reference"]["runs"] + plan["candidate"]["runs"] + (patient is not None)
+    return plan

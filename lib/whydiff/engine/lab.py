@@ -1,0 +1,267 @@
+"""The lab: runs the sides, keeps what was recorded, and puts one side's values into the other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+
+from whydiff.errors import Trouble
+from whydiff.evidence.case import Case
+from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, mover, own_ulp, stored_floor, widen
+from whydiff.evidence.fingerprint import code_fingerprint, fingerprint
+from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.sides import RunnableSide, load_side
+from whydiff.evidence.trace import Event, Trace, read_trace
+from whydiff.measure.compare import relative_l2
+from whydiff.measure.layouts import Layout, find_layout
+from whydiff.places import Place
+
+OTHER = {"reference": "candidate", "candidate": "reference"}
+
+
+class Lab:
+    """Two sides, their runs, and the floor between them. `said` receives a line for each piece of work (progress)."""
+
+    def __init__(self, case: Case, said: Callable[[str], None] = lambda text: None):
+        self.case, self.said = case, said
+        self.sides: dict[str, RunnableSide | None] = {"reference": None, "candidate": None}
+        self.traces: dict[str, Trace | None] = {"reference": None, "candidate": None}
+        self.evidence: dict[str, str] = {}
+        self.floor = Floor({}, {}, "derived")
+        self.layouts: dict[str, Layout] = {}  # probe -> how the candidate's tensor becomes the reference's
+        self.runs = 0
+        self.last_forced: Trace | None = None
+        self.named_dtypes: list[torch.dtype] = []  # lower precisions named as a cause
+        self.twins_of_each_other = False
+        self.notes: list[str] = []
+        self.floor_role: str | None = None
+        self.declared: list[dict] = []  # what declared precisions cost, place by place
+        self._twins: dict[torch.dtype, Trace | None] = {}
+
+    # --- gathering ---------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        for role, side in self.case.sides().items():
+            if side.live:
+                self.said(f"loading {role}")
+                self.sides[role] = load_side(self.case, role)
+                self.evidence[role] = "live"
+            elif side.trace:
+                self.said(f"reading the trace of {role}")
+                self.traces[role] = read_trace(self.case.resolve(side.trace))
+                self.evidence[role] = "trace"
+            elif side.image:
+                self.evidence[role] = "image"
+                self.traces[role] = image_trace(self.case.resolve(side.image), role)
+            else:
+                self.evidence[role] = "settings"
+        self.twins_of_each_other = self._same_thing()
+
+    def _same_thing(self) -> bool:
+        """Do both sides hold the same code, configuration and weights? Asked before any run changes their state."""
+        reference, candidate = self.sides["reference"], self.sides["candidate"]
+        if reference is None or candidate is None:
+            return False
+        if reference.subject is candidate.subject:
+            return True
+        return (code_fingerprint(reference.subject) == code_fingerprint(candidate.subject)
+                and fingerprint(reference.subject) == fingerprint(candidate.subject))  # fmt: skip
+
+    def default_settings(self, role: str) -> dict:
+        """What a side's framework uses when nothing is specified, for a case that names it under `defaults`."""
+        side = getattr(self.case, role)
+        if side.defaults is None:
+            return {}
+        from whydiff.evidence.defaults import defaults_of
+
+        return {fact.key: fact.value for fact in defaults_of(side.defaults.framework, side.defaults.version, side.defaults.model)}
+
+    def run(self, role: str, *, substitute=None, changes=None, modules=(), steps=None) -> Trace:
+        """One run of a side; nothing of it is cached."""
+        self.runs += 1
+        side = self.sides[role]
+        return side.run(Recorder(substitute=substitute, modules=modules, steps=steps), changes)
+
+    def record_both(self) -> None:
+        for role, side in self.sides.items():
+            if side is not None:
+                self.said(f"running {role}")
+                self.traces[role] = self.run(role, modules=self.case.record.modules, steps=self.case.record.steps)
+
+    def measure_floor(self) -> dict[str, Trace]:
+        """Measure the floor on the reference, or on the candidate if only that is live. Returns the repeats (A of A-B-A).
+
+        B is a run with another prompt and seed: if the second A differs from the first, something leaked.
+        """
+        repeats: dict[str, Trace] = {}
+        for role, side in self.sides.items():
+            if side is None:
+                continue
+            self.said(f"running {role} again, after another prompt (A-B-A)")
+            self.run(role, changes=other_request(side))
+            repeats[role] = self.run(role)
+        role = "reference" if self.sides["reference"] else "candidate" if self.sides["candidate"] else None
+        if role is None:
+            trace = self.traces["reference"]
+            self.floor = stored_floor(trace) if trace is not None else self.floor
+            return repeats
+        self.floor_role = role
+        own = self.traces[role]
+        inherited: dict[Place, float] = {}
+        added: dict[Place, float] = {}
+        for seed in range(ULP_RUNS):
+            self.said(f"measuring the noise floor of {role}, run {seed + 1} of {ULP_RUNS}")
+            widen(inherited, own, self.run(role, substitute=mover(None, seed)))
+            widen(added, own, self.run(role, substitute=mover(own, seed)))
+        self.floor = Floor(inherited, added, "measured")
+        return repeats
+
+    def find_layouts(self, candidate: Trace) -> None:
+        """Where element counts agree and shapes do not, look for the layout that makes the values agree."""
+        reference = self.traces["reference"]
+        for place in candidate:
+            if place.probe in self.layouts or place not in reference or place.probe == "image":
+                continue
+            mine, theirs = reference[place], candidate[place]
+            if mine.shape != theirs.shape and abs(mine.numel() - theirs.numel()) <= 1:
+                layout = find_layout(mine, theirs)
+                if layout is not None:
+                    self.layouts[place.probe] = layout
+
+    # --- experiments -------------------------------------------------------------------------------------------
+
+    @property
+    def patient(self) -> str | None:
+        """The side into which values are put: the candidate; the reference where only that is live; None without live sides."""
+        return "candidate" if self.sides["candidate"] else "reference" if self.sides["reference"] else None
+
+    def put_into(self, role: str, values: Trace, only: Callable[[Place], bool] = lambda place: True):
+        """A `substitute` for runs of `role` that puts recorded values at the places that `only` admits."""
+        foreign = values is not self.traces[role]
+
+        def substitute(place: Place, own: torch.Tensor):
+            event = values.events.get(place) if only(place) else None
+            if event is None:
+                return None
+            layout = self.layouts.get(place.probe) if foreign else None
+            if layout is not None:
+                return layout.invert(event.tensor) if role == "candidate" else layout.apply(event.tensor)
+            return event.tensor if event.tensor.shape == own.shape else None
+
+        return substitute
+
+    def forced(self, changes=None) -> Trace:
+        """The patient's run with every stage fed the other side's values: what it records is what each stage adds."""
+        values = self.traces[OTHER[self.patient]]
+        self.last_forced = self.run(self.patient, substitute=self.put_into(self.patient, values), changes=changes)
+        return self.last_forced
+
+    def repaired(self, probes: set[str], changes=None) -> Trace:
+        """The patient's run with the other side's values put at `probes` alone."""
+        values = self.traces[OTHER[self.patient]]
+        put = self.put_into(self.patient, values, lambda place: place.probe in probes)
+        return self.run(self.patient, substitute=put, changes=changes)
+
+    def own_value(self, role: str, place: Place) -> torch.Tensor | None:
+        """What a side itself makes at a place: from its last forced run if it is the patient, else from its trace."""
+        trace = self.last_forced if role == self.patient and self.last_forced is not None else self.traces[role]
+        event = None if trace is None else trace.events.get(place)
+        return None if event is None else event.tensor
+
+    def twin(self, dtype: torch.dtype) -> Trace | None:
+        """What the reference makes of its own recorded inputs when its modules are cast to `dtype`; None if it cannot."""
+        if dtype not in self._twins:
+            side = self.sides["reference"]
+            self._twins[dtype] = None
+            if side is not None and side.components:
+                self.said(f"running the reference in {dtype}")
+                own = self.traces["reference"]
+                with cast(side.components, dtype), contextlib.suppress(Trouble):
+                    self._twins[dtype] = self.run("reference", substitute=self.put_into("reference", own))
+        return self._twins[dtype]
+
+    def twin_loss(self, place: Place, dtype: torch.dtype) -> float | None:
+        """How far the reference in `dtype` is from itself at a place, each stage on its own inputs."""
+        twin, own = self.twin(dtype), self.traces["reference"]
+        if twin is None or place not in twin or place not in own or twin[place].shape != own[place].shape:
+            return None
+        return relative_l2(own[place], twin[place])
+
+    def config(self, component: str, key: str):
+        """The configuration of a component that knows `key`, from the first live side that has one; None otherwise."""
+        for side in self.sides.values():
+            holder = side.components.get(component) or getattr(side.subject, component, None) if side else None
+            config = getattr(holder, "config", None)
+            if config is not None and hasattr(config, "get") and config.get(key) is not None:
+                return config
+        return None
+
+    def closes(self, finding, target: torch.Tensor, after: torch.Tensor) -> bool:
+        """True when `after` no longer stands out from `target`: the experiment closed the gap."""
+        return relative_l2(target, after) <= STANDS_OUT * max(finding.floor, own_ulp(target))
+
+    def pair(self, place: Place, candidate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Reference's and candidate's tensor at a place in one shape, or None where there is nothing to compare."""
+        event = self.traces["reference"].events.get(place)
+        if event is None:
+            return None
+        layout = self.layouts.get(place.probe)
+        if layout is not None:
+            try:
+                candidate = layout.apply(candidate)
+            except (ValueError, RuntimeError, Trouble):
+                return None
+        return (event.tensor, candidate) if event.tensor.shape == candidate.shape else None
+
+
+def other_request(side: RunnableSide) -> dict:
+    """A request that differs in prompt and seed from the side's own: the B of A-B-A."""
+    changes = {}
+    if "prompt" in side.call:
+        prompt = side.call["prompt"]
+        changes["prompt"] = ["a green house"] * len(prompt) if isinstance(prompt, list) else "a green house"
+    if "seed" in side.call and side.call["seed"] is not None:
+        changes["seed"] = int(side.call["seed"]) + 1
+    return changes
+
+
+def image_trace(path, role: str) -> Trace:
+    """A trace that holds nothing but an image file. Raises Trouble for what is no image."""
+    from PIL import Image, UnidentifiedImageError
+
+    from whydiff.measure.pictures import to_image
+
+    if not path.is_file():
+        raise Trouble(f"{role}: {path} does not exist.")
+    try:
+        with Image.open(path) as picture:
+            image, bits = to_image(picture.convert("RGB"))
+            kind = picture.format
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise Trouble(f"{role}: {path} is not an image that can be read ({error}).") from None
+    trace = Trace(producer={"name": path.name, "format": kind})
+    trace.add(Event(Place("image"), image, component=f"{bits} bit" if bits else None))
+    return trace
+
+
+@contextlib.contextmanager
+def cast(components: dict, dtype: torch.dtype):
+    """The floating-point weights of `components` in `dtype` for as long as the context lasts; then the very same again."""
+    modules = [m for root in components.values() if isinstance(root, torch.nn.Module) for m in root.modules()]
+    parameters = {p: p.data for m in modules for p in m._parameters.values() if p is not None}
+    buffers = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
+    try:
+        for p in parameters:
+            if p.is_floating_point():
+                p.data = p.data.to(dtype)
+        for module, name, buffer in buffers:
+            if buffer.is_floating_point():
+                module._buffers[name] = buffer.to(dtype)
+        yield
+    finally:
+        for p, data in parameters.items():
+            p.data = data
+        for module, name, buffer in buffers:
+            module._buffers[name] = buffer

@@ -1,0 +1,69 @@
+"""The walk when nothing can be run again: recorded tensors, images or settings alone.
+
+A place is blamed only if nothing it is computed from differs already; what depends on the latents inherits from
+everything before it.
+"""
+
+from __future__ import annotations
+
+from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.registry import explain
+from whydiff.engine.lab import Lab
+from whydiff.engine.walk import Named, Row, inherits, size_named
+from whydiff.places import Place, family, walk_key
+
+# What a probe is computed from, where that is not "everything before it".
+MADE_FROM = {
+    "init_image": (), "mask": (), "image_latents": ("init_image",),
+    "initial_noise": (), "initial_latents": ("initial_noise", "image_latents", "sigmas"),
+    "input_ids": (), "attention_mask": ("input_ids",),
+    "prompt_embeds": ("input_ids", "attention_mask"), "pooled_prompt_embeds": ("input_ids", "attention_mask"),
+    "negative_prompt_embeds": ("input_ids", "attention_mask"), "negative_pooled_prompt_embeds": ("input_ids", "attention_mask"),
+    "image_embeds": ("init_image",),
+    "sigmas": (), "timesteps": ("sigmas",), "alphas_cumprod": (),
+    "model_input/timestep": ("timesteps", "sigmas"), "model_input/guidance": (), "model_input/img_ids": (), "model_input/txt_ids": (),
+    "model_input/pooled_projections": ("pooled_prompt_embeds",), "model_input/encoder_hidden_states": ("prompt_embeds",),
+}  # fmt: skip
+
+
+def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[Named]:
+    """The roots among the rows that stand out, each explained as far as recorded tensors allow."""
+    named = [size_named(explanation) for explanation in sizes]
+    if not rows:
+        return named or settings_differ(lab)
+    differing: set[str] = set()
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.stands_out and not row.place.probe.startswith("modules"):
+            grouped.setdefault(row.place.probe, []).append(row)
+    for probe, group in sorted(grouped.items(), key=lambda item: walk_key(item[1][0].place)):
+        finding = _finding(lab, probe, group)
+        sources = MADE_FROM.get(probe, MADE_FROM.get(family(probe)))
+        inherited = bool(differing) if sources is None else bool(differing & set(sources))
+        if not inherited and not inherits(finding, lab, differing) and not (named and sources is None):
+            named.append(Named(finding, explain(finding, lab), {}))
+        differing |= {probe, family(probe)}
+    return named
+
+
+def _finding(lab: Lab, probe: str, group: list[Row]) -> Finding:
+    reference, candidate = {}, {}
+    for row in group:
+        reference[row.place] = lab.traces["reference"][row.place]
+        pair = lab.pair(row.place, lab.traces["candidate"][row.place])
+        if pair is not None:
+            candidate[row.place] = pair[1]
+    first = group[0]
+    return Finding(probe, [row.place for row in group], reference, candidate, first.difference, first.floor, first.why)
+
+
+def settings_differ(lab: Lab) -> list[Named]:
+    """With settings alone: each that both state and that differs, unexplained (nothing was run)."""
+    from whydiff.engine.summary import stated_settings
+
+    reference, candidate = (stated_settings(lab, role) for role in ("reference", "candidate"))
+    apart = [k for k in reference if k in candidate and reference[k] != candidate[k]]
+    if not apart:
+        return []
+    words = "; ".join(f"{k}: {reference[k]!r} against {candidate[k]!r}" for k in apart)
+    return [Named(Finding("settings", [Place("settings")], {}, {}, None, 0.0, words), [], {})]

@@ -1,0 +1,16 @@
+"""The one exception a user is meant to see: bad input, said in one line."""
+
+
+class Trouble(Exception):
+    """Something the user can put right: what is wrong, where, and what to do. Commands print it and exit with 2."""
+
+    def __str__(self) -> str:
+        return " ".join(" ".join(str(part) for part in self.args).split())
+
+
+def did_you_mean(word: str, known) -> str:
+    """``" Did you mean 'sigmas'?"``, or nothing when no known word is near."""
+    import difflib
+
+    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""

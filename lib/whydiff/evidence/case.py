@@ -1,0 +1,174 @@
+"""A case: the question, the two sides, and where their evidence lies. Read from YAML, or made from live objects."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any, Literal
+
+import pydantic
+
+from whydiff.errors import Trouble, did_you_mean
+
+DECLARABLE = ("dtype", "attention", "quantization", "compile", "tf32", "cache")
+Verdicts = Literal["same", "within_noise", "precision", "different", "incomparable", "vacuous"]
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class Live(_Strict):
+    """A side that can be run: `entry` is FILE.py:FUNCTION, called as FUNCTION(**build), its result called with `call`."""
+
+    entry: str
+    build: dict[str, Any] = {}
+    call: dict[str, Any] = {}
+    python: str | None = None
+    object: Any = pydantic.Field(None, exclude=True)  # the side itself, when a caller hands over live objects
+
+
+class Defaults(_Strict):
+    framework: str
+    version: str | None = None
+    model: str
+
+
+class Side(_Strict):
+    name: str = ""
+    live: Live | None = None
+    trace: str | None = None
+    settings: dict[str, Any] = {}
+    image: str | None = None
+    defaults: Defaults | None = None
+    declares: dict[str, Any] = {}
+
+    @pydantic.model_validator(mode="after")
+    def _check(self):
+        if not (self.live or self.trace or self.settings or self.image or self.defaults):
+            raise ValueError("needs at least one of live, trace, settings, image")
+        for key, value in self.declares.items():
+            if key not in DECLARABLE:
+                raise ValueError(f"declares.{key}: unknown.{did_you_mean(key, DECLARABLE)} "
+                                 f"Known: {', '.join(DECLARABLE)}")  # fmt: skip
+            if not isinstance(value, (str, bool)) and not isinstance(value, dict):
+                raise ValueError(f"declares.{key}: a string, or {{component: string}}")
+        return self
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """What this side departs in on purpose: `declares`, and the same keys in `settings`."""
+        return {key: self.settings[key] for key in DECLARABLE if key in self.settings} | self.declares
+
+
+class Record(_Strict):
+    modules: list[str] = []
+    steps: list[int] | None = None
+
+
+class Expect(_Strict):
+    verdict: Verdicts | None = None
+    causes: list[str] | None = None
+
+
+class Case(_Strict):
+    title: str = ""
+    question: str = "Why do the two outputs differ?"
+    reference: Side
+    candidate: Side
+    record: Record = Record()
+    expect: Expect | None = None
+    path: Any = pydantic.Field(None, exclude=True)
+
+    @pydantic.field_validator("expect", mode="before")
+    @classmethod
+    def _word(cls, value):
+        return {"verdict": value} if isinstance(value, str) else value
+
+    @property
+    def name(self) -> str:
+        return pathlib.Path(self.path).stem if self.path else (self.title or "case")
+
+    @property
+    def folder(self) -> pathlib.Path:
+        return pathlib.Path(self.path).resolve().parent if self.path else pathlib.Path.cwd()
+
+    def resolve(self, path: str) -> pathlib.Path:
+        """A path of the case file, relative to it."""
+        return (self.folder / path).resolve()
+
+    def sides(self) -> dict[str, Side]:
+        return {"reference": self.reference, "candidate": self.candidate}
+
+
+def parse_yaml(text: str, where: str):
+    """YAML 1.2 (so that 1e-3 is a number and `yes` a word), safe: no tags run code."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise Trouble(f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error}).") from None
+
+
+def set_key(data: dict, key: str, value, where: str) -> None:
+    """`set_key(case, "candidate.live.build.shift", 3)`. A side's `build` and `call` may be named without `live`."""
+    parts = key.split(".")
+    if len(parts) > 2 and parts[0] in ("reference", "candidate") and parts[1] in ("build", "call", "entry", "python"):
+        parts.insert(1, "live")
+    *path, last = parts
+    node = data
+    for part in path:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise Trouble(f"{where}: --set {key}: {part!r} holds no keys. Name a key of the case, such as candidate.build.shift.")
+    node[last] = value
+
+
+def load_case(path, overrides: dict[str, Any] | None = None) -> Case:
+    """The case in a YAML file, with `--set` overrides. Raises Trouble naming file, key, and the nearest known key."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        known = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise Trouble(f"{path}: no such case.{did_you_mean(path.name, known)}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Trouble(f"{path}: cannot be read ({error}).") from None
+    data = parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise Trouble(f"{path}: a case is a mapping with the keys reference and candidate; see data/cases/.")
+    for key, value in (overrides or {}).items():
+        set_key(data, key, value, str(path))
+    case = make_case(data, str(path))
+    case.path = str(path.resolve())
+    return case
+
+
+def make_case(data: dict, where: str = "case") -> Case:
+    """A validated case. The first problem becomes one line."""
+    try:
+        return Case(**data)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        spot = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise Trouble(f"{where}: unknown key {spot!r}.{did_you_mean(first['loc'][-1], _known(first['loc'][:-1]))}") from None
+        if first["type"] == "missing":
+            raise Trouble(f"{where}: the key {spot!r} is missing.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise Trouble(f"{where}: {spot or 'case'}: {message}.".replace("..", ".")) from None
+
+
+def _known(location) -> list[str]:
+    """The keys that are known at a location of the case."""
+    model: Any = Case
+    for part in location:
+        if not isinstance(part, str) or part not in getattr(model, "model_fields", {}):
+            break
+        annotation = model.model_fields[part].annotation
+        choices = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((c for c in choices if isinstance(c, type) and issubclass(c, pydantic.BaseModel)), model)
+    return [name for name in model.model_fields if name not in ("path", "object")]

@@ -1,0 +1,287 @@
+"""Probe points on any diffusers pipeline, found by the type of its components and never by the pipeline's class.
+
+Nothing of diffusers is imported. Methods are wrapped on the instances and modules get hooks; all of it is gone when
+the context ends. Every probe observes and repairs: what `Recorder.observe` returns is what the pipeline goes on with.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import inspect
+import sys
+import textwrap
+
+import torch
+
+from whydiff.evidence.branches import Branches
+from whydiff.evidence.recorder import Recorder
+
+
+def has_probes(pipeline) -> bool:
+    """True for anything built like a diffusers pipeline: components, and a scheduler that sets timesteps and steps."""
+    scheduler = getattr(pipeline, "scheduler", None)
+    return hasattr(pipeline, "components") and hasattr(scheduler, "set_timesteps") and hasattr(scheduler, "step")
+
+
+def arguments_of(module: torch.nn.Module) -> list[str]:
+    try:
+        return list(inspect.signature(module.forward).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def denoisers(pipeline) -> dict[str, torch.nn.Module]:
+    """The networks of the sampling loop: modules whose forward names a timestep, control networks apart."""
+    found = {}
+    for name, module in pipeline.components.items():
+        if isinstance(module, torch.nn.Module) and not name.startswith(("controlnet", "vae")):
+            if {"timestep", "timesteps", "t"} & set(arguments_of(module)):
+                found[name] = module
+    return found
+
+
+def text_encoders(pipeline) -> dict[str, torch.nn.Module]:
+    """Modules whose forward names input_ids, with the suffix that their probes carry ("", "_2", ...)."""
+    found = {}
+    for name, module in pipeline.components.items():
+        if isinstance(module, torch.nn.Module) and "input_ids" in arguments_of(module):
+            found[name] = module
+    return found
+
+
+@contextlib.contextmanager
+def probes(pipeline, recorder: Recorder):
+    """Install all probe points on `pipeline` for as long as the context lasts."""
+    with contextlib.ExitStack() as stack:
+        install = _Installer(pipeline, recorder, stack)
+        install.noise()
+        install.prompt()
+        install.schedule()
+        install.denoiser()
+        install.step()
+        install.vae()
+        yield
+
+
+class _Installer:
+    def __init__(self, pipeline, recorder: Recorder, stack: contextlib.ExitStack):
+        self.pipeline, self.recorder, self.stack = pipeline, recorder, stack
+        self.scheduler = pipeline.scheduler
+        self.branches = Branches()
+        self.steps_done = 0
+        self.in_step = self.in_prompt = False
+        self.latents_seen = False
+
+    # --- tools -----------------------------------------------------------------------------------------------
+
+    def wrap(self, owner, name: str, around):
+        """Replace `owner.name` by `around(original, *args, **kwargs)` on the instance alone, until the context ends."""
+        original = getattr(owner, name, None)
+        if original is None:
+            return
+
+        @functools.wraps(original)
+        def wrapper(*args, **kwargs):
+            return around(original, *args, **kwargs)
+
+        before = vars(owner).get(name, None)
+        had = name in vars(owner)
+        object.__setattr__(owner, name, wrapper)
+
+        def undo():
+            if had:
+                object.__setattr__(owner, name, before)
+            else:
+                object.__delattr__(owner, name)
+
+        self.stack.callback(undo)
+
+    def hook(self, handle):
+        self.stack.callback(handle.remove)
+
+    # --- probe points ----------------------------------------------------------------------------------------
+
+    def noise(self):
+        """`initial_noise`: the pure draw. diffusers draws through `randn_tensor`, imported by name where it is used."""
+        homes = {}
+        for owner in (type(self.pipeline), type(self.scheduler)):
+            for parent in owner.__mro__:
+                space = vars(sys.modules.get(parent.__module__, object()), ) if parent.__module__ in sys.modules else {}
+                if "randn_tensor" in space:
+                    homes[parent.__module__] = space
+        for space in homes.values():
+            original = space["randn_tensor"]
+
+            @functools.wraps(original)
+            def draw(*args, _original=original, **kwargs):
+                noise = _original(*args, **kwargs)
+                if self.in_step:
+                    return self.recorder.observe("step_noise", noise, step=self.steps_done)
+                return self.recorder.observe("initial_noise", noise)
+
+            space["randn_tensor"] = draw
+            self.stack.callback(space.__setitem__, "randn_tensor", original)
+
+        def prepare(original, *args, **kwargs):
+            result = original(*args, **kwargs)
+            first = result[0] if isinstance(result, tuple) else result
+            if not isinstance(first, torch.Tensor):
+                return result
+            self.latents_seen = True
+            first = self.recorder.observe("initial_latents", first)
+            return (first, *result[1:]) if isinstance(result, tuple) else first
+
+        self.wrap(self.pipeline, "prepare_latents", prepare)
+
+    def prompt(self):
+        for name, module in text_encoders(self.pipeline).items():
+            suffix = name.removeprefix("text_encoder") if name.startswith("text_encoder") else f"_{name}"
+            self.hook(module.register_forward_pre_hook(self._encoder_inputs(module, suffix, name), with_kwargs=True))
+
+        names = _returned_names(getattr(type(self.pipeline), "encode_prompt", None))
+
+        def encode(original, *args, **kwargs):
+            result = original(*args, **kwargs)
+            parts = list(result) if isinstance(result, tuple) else [result]
+            for i, part in enumerate(parts):
+                name = names[i] if i < len(names) else ("prompt_embeds", "negative_prompt_embeds")[i] if i < 2 else None
+                if isinstance(part, torch.Tensor) and name and name.endswith("embeds"):
+                    parts[i] = self.recorder.observe(name, part)
+                    self.branches.learn(name, parts[i])
+            return tuple(parts) if isinstance(result, tuple) else parts[0]
+
+        self.wrap(self.pipeline, "encode_prompt", encode)
+
+    def _encoder_inputs(self, module, suffix, component):
+        def pre(_module, args, kwargs):
+            bound = inspect.signature(module.forward).bind_partial(*args, **kwargs)
+            for argument in ("input_ids", "attention_mask"):
+                value = bound.arguments.get(argument)
+                if isinstance(value, torch.Tensor):
+                    bound.arguments[argument] = self.recorder.observe(argument + suffix, value, component=component)
+            return bound.args, bound.kwargs
+
+        return pre
+
+    def schedule(self):
+        def set_timesteps(original, *args, **kwargs):
+            result = original(*args, **kwargs)
+            self.steps_done = 0
+            for name in ("sigmas", "timesteps", "alphas_cumprod"):
+                value = getattr(self.scheduler, name, None)
+                if isinstance(value, torch.Tensor):
+                    other = self.recorder.observe(name, value)
+                    if other is not value:
+                        setattr(self.scheduler, name, other)
+            return result
+
+        self.wrap(self.scheduler, "set_timesteps", set_timesteps)
+
+    def denoiser(self):
+        for name, module in denoisers(self.pipeline).items():
+            self.hook(module.register_forward_pre_hook(self._network_inputs(module, name), with_kwargs=True))
+            self.hook(module.register_forward_hook(self._network_output(name), with_kwargs=True))
+
+    def _network_inputs(self, module, component):
+        signature = inspect.signature(module.forward)
+        main = next(iter(signature.parameters))
+
+        def pre(_module, args, kwargs):
+            bound = signature.bind(*args, **kwargs)
+            # `bind` collects **kwargs under their own name; what the network receives are the entries.
+            received = bound.arguments
+            split = self.branches.of_call(received)
+            self.recorder.step, self.recorder.branch = self.steps_done, split.single
+            for argument, value in list(received.items()):
+                probe = "latent_model_input" if argument == main else f"model_input/{argument}"
+                received[argument] = split.observe(self.recorder, probe, value, step=self.steps_done, component=component)
+            return bound.args, bound.kwargs
+
+        return pre
+
+    def _network_output(self, component):
+        def post(_module, _args, _kwargs, output):
+            split = self.branches.last
+            value = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+            if not isinstance(value, torch.Tensor):
+                return None
+            changed = split.observe_output(self.recorder, value, step=self.steps_done, component=component)
+            self.recorder.branch = None
+            if isinstance(output, tuple):
+                return (changed, *output[1:])
+            if output is value:
+                return changed
+            output.sample = changed
+            return output
+
+        return post
+
+    def step(self):
+        def step(original, *args, **kwargs):
+            bound = inspect.signature(original).bind(*args, **kwargs)
+            given = bound.arguments
+            index = self.steps_done
+            if not self.latents_seen and isinstance(given.get("sample"), torch.Tensor):
+                self.latents_seen = True
+                given["sample"] = self.recorder.observe("initial_latents", given["sample"])
+            if isinstance(given.get("model_output"), torch.Tensor):
+                given["model_output"] = self.recorder.observe("noise_pred", given["model_output"], step=index)
+            self.in_step = True
+            try:
+                result = original(*bound.args, **bound.kwargs)
+            finally:
+                self.in_step = False
+            value = result[0] if isinstance(result, tuple) else result.prev_sample
+            changed = self.recorder.observe("latents", value, step=index)
+            self.steps_done += 1
+            if isinstance(result, tuple):
+                return (changed, *result[1:])
+            result.prev_sample = changed
+            return result
+
+        self.wrap(self.scheduler, "step", step)
+
+    def vae(self):
+        vae = getattr(self.pipeline, "vae", None)
+        if vae is None or not hasattr(vae, "decode"):
+            return
+        self.depth = 0
+
+        def decode(original, z, *args, **kwargs):
+            if self.depth:  # a decoder that calls itself, slice by slice or tile by tile
+                return original(z, *args, **kwargs)
+            self.depth += 1
+            try:
+                result = original(self.recorder.observe("vae_latents", z, component="vae"), *args, **kwargs)
+            finally:
+                self.depth -= 1
+            value = result[0] if isinstance(result, tuple) else result.sample
+            changed = self.recorder.observe("decoded", value, component="vae")
+            if isinstance(result, tuple):
+                return (changed, *result[1:])
+            result.sample = changed
+            return result
+
+        def encode(original, x, *args, **kwargs):
+            if self.depth:
+                return original(x, *args, **kwargs)
+            return original(self.recorder.observe("init_image", x, component="vae"), *args, **kwargs)
+
+        self.wrap(vae, "decode", decode)
+        self.wrap(vae, "encode", encode)
+
+
+def _returned_names(function) -> list[str]:
+    """The names in a function's last `return a, b, c`: pipelines differ in what encode_prompt returns, and say so there."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (TypeError, OSError, SyntaxError):
+        return []
+    returns = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value is not None]
+    if not returns:
+        return []
+    last = returns[-1]
+    parts = last.elts if isinstance(last, ast.Tuple) else [last]
+    return [part.id if isinstance(part, ast.Name) else "" for part in parts]

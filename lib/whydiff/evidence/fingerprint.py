@@ -1,0 +1,133 @@
+"""Is there anything at all that could make a difference? Fingerprints of what runs: code, weights, configuration.
+
+A comparison of a thing with itself, or with a copy of itself, proves nothing; a real investigation once reported
+"noise matches, 0.00" after drawing twice from one generator. Two sides are the same thing when code, weights, `build`,
+`call`, settings and environment are all the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import types
+from collections.abc import Mapping
+
+import torch
+
+DEPTH = 6
+_PLAIN = (str, bytes, int, float, bool, complex, type(None))
+# Bookkeeping that differs between two loads of one thing without any effect on what it computes.
+_IGNORED = {"_name_or_path", "_use_default_values", "_diffusers_version", "name_or_path", "_commit_hash", "_internal_dict",
+            "_progress_bar_config", "training_step", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_always_called",
+            "_non_persistent_buffers_set", "_is_full_backward_hook", "_parameters", "_buffers", "_modules", "__doc__",
+            "transformers_version", "_attn_implementation_autoset", "_load_state_dict_pre_hooks"}  # fmt: skip
+
+
+@functools.cache
+def package_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _class_source(cls: type) -> str:
+    """Hash of the source of a class's module, or of its name where there is no source."""
+    try:
+        text = inspect.getsource(inspect.getmodule(cls))
+    except (TypeError, OSError):
+        text = f"{cls.__module__}.{cls.__qualname__} {package_version(cls.__module__.split('.')[0])}"
+    return hashlib.sha256(f"{cls.__qualname__}\n{text}".encode()).hexdigest()
+
+
+def _function(function, seen, depth) -> str:
+    """A function by its code, constants, defaults and what it closes over."""
+    inner = inspect.unwrap(function)
+    code = getattr(inner, "__code__", None)
+    if code is None:
+        return repr(getattr(inner, "__qualname__", inner))
+    consts = [c.co_code.hex() if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    cells = []
+    for cell in inner.__closure__ or ():
+        try:
+            cells.append(_walk(cell.cell_contents, seen, depth - 1))
+        except ValueError:
+            cells.append("empty")
+    bound = _walk(inner.__self__, seen, depth - 1) if inspect.ismethod(inner) else ""
+    return repr((code.co_code.hex(), consts, code.co_names, _walk(inner.__defaults__, seen, depth - 1),
+                 _walk(inner.__kwdefaults__, seen, depth - 1), cells, bound))  # fmt: skip
+
+
+def tensor_fingerprint(tensor: torch.Tensor) -> str:
+    """Values, dtype and memory layout of a tensor."""
+    raw = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(raw.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy().tobytes()).hexdigest() if raw.numel() else ""
+    return f"{tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {tensor.device} {digest}"
+
+
+def _walk(value, seen: dict, depth: int) -> str:
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, (torch.dtype, torch.device, torch.Size)):
+        return repr(value)
+    if id(value) in seen:
+        return seen[id(value)]
+    if depth <= 0:
+        return type(value).__qualname__
+    seen[id(value)] = "cycle"
+    if isinstance(value, torch.Tensor):
+        text = tensor_fingerprint(value)
+    elif isinstance(value, torch.nn.Module):
+        text = _module(value, seen, depth)
+    elif isinstance(value, Mapping):
+        text = repr(sorted((str(k), _walk(v, seen, depth - 1)) for k, v in value.items() if k not in _IGNORED))
+    elif isinstance(value, (list, tuple)):
+        text = repr([_walk(v, seen, depth - 1) for v in value])
+    elif isinstance(value, (set, frozenset)):
+        text = repr(sorted(_walk(v, seen, depth - 1) for v in value))
+    elif inspect.isroutine(value):
+        text = _function(value, seen, depth)
+    elif isinstance(value, type):
+        text = f"class {_class_source(value)}"
+    elif isinstance(value, torch.Generator):
+        text = f"generator {value.device} {tensor_fingerprint(value.get_state())}"
+    elif type(value).__module__.startswith("tokenizers") or hasattr(value, "backend_tokenizer"):
+        text = _tokenizer(value)
+    else:
+        attributes = getattr(value, "__dict__", {})
+        text = repr((_class_source(type(value)), [(k, _walk(v, seen, depth - 1)) for k, v in sorted(attributes.items())
+                                                  if k not in _IGNORED]))  # fmt: skip
+    seen[id(value)] = hashlib.sha256(text.encode()).hexdigest()
+    return seen[id(value)]
+
+
+def _module(module: torch.nn.Module, seen: dict, depth: int) -> str:
+    """Classes, attributes, hooks and weights of a module and all modules in it."""
+    parts = []
+    for name, inner in module.named_modules():
+        own = {k: v for k, v in vars(inner).items() if k not in _IGNORED and not (k.startswith("_") and not v)}
+        parts.append((name, _class_source(type(inner)), [(k, _walk(v, seen, min(depth - 1, 3))) for k, v in sorted(own.items())]))
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return repr((parts, [(name, tensor_fingerprint(t)) for name, t in tensors]))
+
+
+def _tokenizer(value) -> str:
+    backend = getattr(value, "backend_tokenizer", value)
+    text = backend.to_str() if hasattr(backend, "to_str") else repr(value)
+    return hashlib.sha256(text.encode()).hexdigest() + repr(getattr(value, "model_max_length", ""))
+
+
+def code_fingerprint(subject) -> str:
+    """A short hash of the code that runs: the callable's class or function, and its components' classes."""
+    parts = [_function(subject, {}, 2) if inspect.isroutine(subject) else _class_source(type(subject))]
+    for name, component in sorted((getattr(subject, "components", None) or {}).items()):
+        parts.append(f"{name} {_class_source(type(component))}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def fingerprint(subject) -> str:
+    """A hash of everything about a side that could make a difference: code, configuration, weights, hooks."""
+    return _walk(subject, {}, DEPTH)

@@ -1,0 +1,130 @@
+"""The recorder: sees every tap and probe of one run, keeps copies, and during an experiment puts other values there."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+
+from whydiff import taps
+from whydiff.evidence.trace import Event, Trace, TraceWriter
+from whydiff.places import Place, stage_of
+
+Substitute = Callable[[Place, torch.Tensor], "torch.Tensor | None"]
+
+
+class Recorder:
+    """Listens to one run.
+
+    `substitute(place, own)` may return a tensor that the run goes on with instead of `own` (same shape; dtype and
+    device are made to fit), or None to leave it alone. What is recorded is always `own`, the run's own value.
+    `modules` are globs over `<component>/<dotted name>`; the outputs of those modules are recorded as probe `modules`.
+    """
+
+    def __init__(self, *, substitute: Substitute | None = None, modules: list[str] = (), steps: list[int] | None = None,
+                 writer: TraceWriter | None = None):  # fmt: skip
+        self.trace = Trace()
+        self.substitute = substitute
+        self.modules = list(modules)
+        self.steps = steps
+        self.writer = writer
+        self.step: int | None = None  # the sampler step that is running, as far as known
+        self.branch: str | None = None
+        self.substituted: set[Place] = set()
+        self._seen: Counter = Counter()
+
+    def observe(self, name, tensor, *, step=None, branch=None, module=None, component=None):
+        """Record one tensor; return it, or what the experiment puts in its place."""
+        if step is not None:
+            self.step = step
+        key = (name, step, branch, module)
+        place = Place(name, step, branch, self._seen[key], module)
+        self._seen[key] += 1
+        own = tensor.detach()
+        event = Event(place, own.to("cpu", copy=True), str(own.device), component)
+        self.trace.add(event)
+        if self.writer is not None:
+            self.writer.write(event)
+        if self.substitute is None:
+            return tensor
+        other = self.substitute(place, event.tensor)
+        if other is None or other.shape != tensor.shape:
+            return tensor
+        self.substituted.add(place)
+        return other.detach().to(device=tensor.device, dtype=tensor.dtype, copy=True)
+
+    def observe_nested(self, name, value, *, step=None, branch=None, component=None):
+        """`observe` for tensors inside lists, tuples and dicts; anything else passes through untouched."""
+        if isinstance(value, torch.Tensor):
+            return self.observe(name, value, step=step, branch=branch, component=component)
+        if isinstance(value, dict):
+            changed = {k: self.observe_nested(f"{name}/{k}", v, step=step, branch=branch) for k, v in value.items()}
+            return type(value)(changed) if type(value) is dict else value
+        if type(value) in (list, tuple):
+            return type(value)(self.observe_nested(f"{name}/{i}", v, step=step, branch=branch)
+                               for i, v in enumerate(value))  # fmt: skip
+        return value
+
+    def wants_step(self, step: int | None) -> bool:
+        return self.steps is None or step is None or step in self.steps
+
+    def module_hook(self, name: str, component: str):
+        """A forward hook that records (and may replace) the outputs of one module under its name."""
+        in_loop = stage_of("modules", name) == "model_forward"
+
+        def hook(_module, _args, output):
+            step = self.step if in_loop else None
+            if not self.wants_step(step):
+                return None
+            branch = self.branch if in_loop else None
+            if isinstance(output, torch.Tensor):
+                return self.observe("modules", output, step=step, branch=branch, module=name, component=component)
+            if type(output) in (tuple, list):
+                parts = [self.observe("modules" if i == 0 else f"modules/{i}", part, step=step, branch=branch,
+                                      module=name, component=component)
+                         if isinstance(part, torch.Tensor) else part for i, part in enumerate(output)]  # fmt: skip
+                return type(output)(parts)
+            return None
+
+        return hook
+
+    @contextlib.contextmanager
+    def hooked_modules(self, components: dict[str, torch.nn.Module]):
+        """Hooks on the modules that the globs name; gone afterwards, also when the run raised."""
+        handles = []
+        try:
+            for component, root in components.items():
+                if not isinstance(root, torch.nn.Module) or not self.modules:
+                    continue
+                for dotted, module in root.named_modules():
+                    name = f"{component}/{dotted}" if dotted else component
+                    if dotted and any(fnmatch.fnmatchcase(name, glob) for glob in self.modules):
+                        handles.append(module.register_forward_hook(self.module_hook(name, component)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextlib.contextmanager
+    def listen(self, side_object):
+        """Everything needed to record one run of `side_object`: taps, its modules, and diffusers' probe points."""
+        from whydiff.evidence.diffusers_probes import has_probes, probes
+
+        components = dict(getattr(side_object, "components", None) or {})
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(taps.listening(self))
+            stack.enter_context(self.hooked_modules(components))
+            if has_probes(side_object):
+                stack.enter_context(probes(side_object, self))
+            yield self
+
+
+@contextlib.contextmanager
+def record(pipeline_or_callable, *, modules: list[str] = ()):
+    """Record what runs inside the context: ``with whydiff.record(pipe) as trace: pipe("a red circle")``."""
+    recorder = Recorder(modules=modules)
+    with recorder.listen(pipeline_or_callable):
+        yield recorder.trace

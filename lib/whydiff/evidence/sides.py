@@ -1,0 +1,267 @@
+"""A side that can be run: loaded from a case's `live.entry`, or handed over as an object, and called with `call`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import pathlib
+import random
+import sys
+import traceback
+from typing import Any
+
+import torch
+
+from whydiff.errors import Trouble, did_you_mean
+from whydiff.evidence.case import Case, Live
+from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.trace import Event, Trace
+from whydiff.measure.pictures import to_image
+from whydiff.places import Place
+
+# Settings other frameworks spell differently; a repair that changes one looks for the spelling the side knows.
+SYNONYMS = {
+    "num_inference_steps": ("num_inference_steps", "num_steps", "steps", "sampling_steps", "inference_steps"),
+    "max_sequence_length": ("max_sequence_length", "max_length", "text_len", "t5_length"),
+    "height": ("height",),
+    "width": ("width",),
+    "num_frames": ("num_frames", "frames", "video_length"),
+    "guidance_scale": ("guidance_scale", "guidance", "embedded_cfg_scale"),
+    "seed": ("seed",),
+    "prompt": ("prompt",),
+}
+
+
+class RunnableSide:
+    """One implementation, ready to run. `role` is "reference" or "candidate"; errors name it."""
+
+    def __init__(self, subject, call: dict[str, Any], *, role: str, name: str = "", build=None, entry: str = ""):
+        if not callable(subject):
+            raise Trouble(f"{role}: {entry or type(subject).__name__} gave a {type(subject).__name__}, which cannot be "
+                          "called. Return a pipeline, or a function that takes the keys of `call`.")  # fmt: skip
+        self.subject, self.call, self.role = subject, dict(call), role
+        self.build, self.entry = dict(build or {}), entry
+        self.name = name or getattr(subject, "__name__", type(subject).__name__)
+        self.runs = 0
+        self.generator_device = str(self.call.get("generator_device", "cpu"))
+        self._check_call()
+
+    # --- what the side can be told -----------------------------------------------------------------------------
+
+    @property
+    def signature(self) -> inspect.Signature:
+        return inspect.signature(self.subject)
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        return dict(self.signature.parameters)
+
+    @property
+    def takes_anything(self) -> bool:
+        return any(p.kind is p.VAR_KEYWORD for p in self.parameters.values())
+
+    def takes(self, key: str) -> bool:
+        return key in self.parameters or self.takes_anything
+
+    def spelling(self, setting: str) -> str | None:
+        """The keyword under which this side takes a setting, or None: `steps` for `num_inference_steps`."""
+        names = SYNONYMS.get(setting, (setting,))
+        return next((n for n in names if n in self.parameters), setting if self.takes_anything else None)
+
+    def _check_call(self):
+        takes_generator = "generator" in self.parameters or self.takes_anything
+        if not takes_generator and "seed" not in self.parameters and "seed" in self.call:
+            raise Trouble(f"{self.role} ({self.name}): takes neither `seed` nor `generator`, so the call's seed cannot reach it. "
+                          "Add one of them to its signature, or leave seed out of the call.")  # fmt: skip
+        unknown = [k for k in self.call if k not in ("seed", "generator_device") and not self.takes(k)]
+        if unknown:
+            raise Trouble(f"{self.role} ({self.name}): call.{unknown[0]} is not a parameter of it."
+                          f"{did_you_mean(unknown[0], self.parameters)}")  # fmt: skip
+        _check_device(self.generator_device, self.role)
+
+    def arguments(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The keyword arguments of one run: the call with `changes`, its seed as the side takes it."""
+        arguments = {**self.call, **(changes or {})}
+        if "generator_device" not in self.parameters:
+            arguments.pop("generator_device", None)
+        if "seed" in arguments and "seed" not in self.parameters:
+            seed = arguments.pop("seed")
+            if seed is not None:
+                arguments["generator"] = torch.Generator(self.generator_device).manual_seed(int(seed))
+        return arguments
+
+    def effective_settings(self) -> dict[str, dict]:
+        """Every scalar parameter with its value and where it came from: the call, or the side's own default."""
+        found = {}
+        for key, parameter in self.parameters.items():
+            if key in self.call:
+                found[key] = {"value": self.call[key], "origin": "call"}
+            elif parameter.default is not parameter.empty and isinstance(parameter.default, (str, int, float, bool, type(None))):
+                found[key] = {"value": parameter.default, "origin": f"default of {self.name}"}
+        for key in self.call:
+            found.setdefault(key, {"value": self.call[key], "origin": "call"})
+        found.setdefault("seed", {"value": None, "origin": "not specified: the global generator, seeded with 0"})
+        return found
+
+    @property
+    def components(self) -> dict[str, Any]:
+        return dict(getattr(self.subject, "components", None) or {})
+
+    # --- running -----------------------------------------------------------------------------------------------
+
+    def run(self, recorder: Recorder | None = None, changes: dict[str, Any] | None = None) -> Trace:
+        """One run with everything it shows. Random generators are seeded with 0 first, on all devices.
+
+        Raises Trouble when the side raises: which side, what, and the line of its code.
+        """
+        recorder = recorder or Recorder()
+        arguments = self.arguments(changes)
+        seed_everything(0)
+        self.runs += 1
+        try:
+            with torch.no_grad(), _restored_flags(), recorder.listen(self.subject):
+                output = self.subject(**arguments)
+        except Trouble:
+            raise
+        except Exception as error:
+            raise Trouble(f"{self.role} ({self.name}) raised {type(error).__name__}: {error} {_line_of(error)}") from error
+        self._add_image(recorder, output)
+        recorder.trace.producer = self.producer()
+        recorder.trace.settings = {k: v["value"] for k, v in self.effective_settings().items() if _plain(v["value"])}
+        return recorder.trace
+
+    def _add_image(self, recorder: Recorder, output) -> None:
+        """What the side returned is `image`, unless its code tapped `image` itself."""
+        if Place("image") in recorder.trace:
+            image = recorder.trace["image"]
+            recorder.trace.events[Place("image")].tensor = to_image(image)[0]
+            return
+        try:
+            image, bits = to_image(output)
+        except (TypeError, ValueError, AttributeError):
+            return
+        recorder.trace.add(Event(Place("image"), image, component=f"{bits} bit" if bits else None))
+        if recorder.writer is not None:
+            recorder.writer.write(recorder.trace.events[Place("image")])
+
+    def producer(self) -> dict:
+        """Where this side's code comes from, found by looking at it, never typed by hand."""
+        from whydiff.evidence.fingerprint import code_fingerprint, package_version
+
+        kind = self.subject if inspect.isroutine(self.subject) else type(self.subject)
+        module = getattr(kind, "__module__", "") or ""
+        package = module.split(".")[0]
+        return {"package": package, "version": package_version(package), "name": f"{module}.{kind.__qualname__}",
+                "code": code_fingerprint(self.subject), "entry": self.entry,
+                "build": {k: v if _plain(v) else str(v) for k, v in self.build.items()}}  # fmt: skip
+
+
+def load_side(case: Case, role: str) -> RunnableSide:
+    """The live side of a case: its entry loaded, its function called with `build`."""
+    side = getattr(case, role)
+    live: Live = side.live
+    if live.python is not None:
+        raise Trouble(f"{role}: live.python is not supported by this version; leave it out to run the side in this environment.")
+    subject = live.object if live.object is not None else _build(case, live, role)
+    return RunnableSide(subject, live.call, role=role, name=side.name, build=live.build, entry=live.entry)
+
+
+def _build(case: Case, live: Live, role: str):
+    file, _, function = live.entry.rpartition(":")
+    if not file or not function:
+        raise Trouble(f"{role}: live.entry {live.entry!r} is not FILE.py:FUNCTION.")
+    path = case.resolve(file)
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
+        raise Trouble(f"{role}: {path}, named by live.entry, does not exist.{near}")
+    module = _import_file(path, role)
+    maker = getattr(module, function, None)
+    if not callable(maker):
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise Trouble(f"{role}: {path.name} has no function {function!r}.{did_you_mean(function, names)}")
+    try:
+        inspect.signature(maker).bind(**live.build)
+    except TypeError as error:
+        known = list(inspect.signature(maker).parameters)
+        key = next((k for k in live.build if k not in known), "")
+        raise Trouble(f"{role}: build does not fit {path.name}:{function}: {error}.{did_you_mean(key, known)}") from None
+    try:
+        with _on_path(path.parent):
+            return maker(**live.build)
+    except Exception as error:
+        raise Trouble(f"{role}: {path.name}:{function} raised {type(error).__name__}: {error} {_line_of(error)}") from error
+
+
+def _import_file(path: pathlib.Path, role: str):
+    """Import a file by its path, its folder on sys.path while it loads. The same file is imported once."""
+    name = "whydiff_side_" + str(abs(hash(str(path))))
+    stamp = path.stat().st_mtime_ns
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__whydiff_stamp__", None) == stamp:
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _on_path(path.parent):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        raise Trouble(f"{role}: {path} cannot be loaded: {type(error).__name__}: {error} {_line_of(error)}") from error
+    module.__whydiff_stamp__ = stamp
+    return module
+
+
+@contextlib.contextmanager
+def _on_path(folder: pathlib.Path):
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
+
+
+@contextlib.contextmanager
+def _restored_flags():
+    """What a side changes in torch's global state must not leak into the other side's run."""
+    threads, default = torch.get_num_threads(), torch.get_default_dtype()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if torch.are_deterministic_algorithms_enabled() != deterministic:
+            torch.use_deterministic_algorithms(deterministic)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed `random`, numpy and torch on every device. A seed from outside is folded into the 32 bits numpy accepts."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)
+
+
+def _check_device(device: str, role: str) -> None:
+    try:
+        torch.Generator(device)
+    except RuntimeError:
+        raise Trouble(f"{role}: generator_device {device!r} is not to be had on this machine. "
+                      "Use cpu, or run where that device is.") from None  # fmt: skip
+
+
+def _line_of(error: BaseException) -> str:
+    """`(sides.py, line 12, in port)`: the last frame outside whydiff and the libraries, else the last frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and "/whydiff/" not in f.filename and not f.filename.startswith("<")]
+    frame = (own or frames)[-1] if frames else None
+    return f"({pathlib.Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" if frame else ""
+
+
+def _plain(value) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))

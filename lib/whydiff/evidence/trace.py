@@ -1,0 +1,250 @@
+"""A trace: what one implementation recorded during one run, in memory and as a folder.
+
+The folder holds `trace.jsonl`, one line per event written as it happens, and small `tensors-*.safetensors` files. A
+file is complete before the lines that name it are written, so a recording killed at any moment leaves every tensor
+whose line was written. Reading never runs code from a trace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+
+import torch
+
+from whydiff.errors import Trouble, did_you_mean
+from whydiff.places import Place, walk_key
+
+FLUSH_BYTES = 8 << 20
+FLUSH_TENSORS = 32
+
+
+def tensor_stats(tensor: torch.Tensor) -> dict:
+    """Mean, std, min, max of the finite values and the number of non-finite ones."""
+    if tensor.numel() == 0 or tensor.is_complex():
+        return {"mean": None, "std": None, "min": None, "max": None, "nonfinite": 0}
+    values = tensor.detach().to(torch.float64).flatten()
+    finite = values[values.isfinite()]
+    nonfinite = values.numel() - finite.numel()
+    if not finite.numel():
+        return {"mean": None, "std": None, "min": None, "max": None, "nonfinite": nonfinite}
+    return {"mean": finite.mean().item(), "std": finite.std(correction=0).item(), "min": finite.min().item(),
+            "max": finite.max().item(), "nonfinite": nonfinite}  # fmt: skip
+
+
+def tensor_sha256(tensor: torch.Tensor) -> str:
+    """Hash of the values as they lie in memory, row by row."""
+    raw = tensor.detach().cpu().contiguous()
+    return hashlib.sha256(raw.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+@dataclasses.dataclass
+class Event:
+    """One recorded tensor. `component` names the module that received or made it, where the recorder knows it."""
+
+    place: Place
+    tensor: torch.Tensor
+    device: str = "cpu"
+    component: str | None = None
+
+    def to_line(self, file: str, key: str) -> dict:
+        place = dataclasses.asdict(self.place)
+        return {"probe": place.pop("probe"), **place, "component": self.component, "shape": list(self.tensor.shape),
+                "dtype": dtype_name(self.tensor), "device": self.device, "file": file, "key": key,
+                "sha256": tensor_sha256(self.tensor), "stats": tensor_stats(self.tensor)}  # fmt: skip
+
+
+class Trace:
+    """Named tensors of one run, with their origin. Iterates over places in the order in which they were recorded."""
+
+    def __init__(self, *, producer=None, settings=None, environment=None, floor=None, complete=True):
+        self.producer: dict = producer or {}
+        self.settings: dict = settings or {}
+        self.environment: dict = environment or {}
+        self.floor: dict[str, float] = floor or {}
+        self.complete = complete
+        self.events: dict[Place, Event] = {}
+
+    def add(self, event: Event) -> None:
+        self.events[event.place] = event
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self.events
+
+    def __iter__(self):
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __getitem__(self, place: Place | str) -> torch.Tensor:
+        """The tensor at a place; a bare probe name means its first place. Raises Trouble with the recorded names."""
+        if isinstance(place, str):
+            place = next((p for p in self.events if p.probe == place), Place(place))
+        if place not in self.events:
+            raise Trouble(f"{str(place)!r} was not recorded.{did_you_mean(place.probe, self.probes())} "
+                          f"Recorded: {', '.join(self.probes()) or 'nothing'}. To record it, call "
+                          f"whydiff.tap({place.probe!r}, tensor) where the tensor is made.")  # fmt: skip
+        return self.events[place].tensor
+
+    def get(self, probe: str, step: int | None = None, branch: str | None = None):
+        """The tensor at a probe (and step), or None."""
+        event = self.events.get(Place(probe, step, branch))
+        return None if event is None else event.tensor
+
+    def at(self, probe: str) -> list[Place]:
+        """All places of a probe, in walking order."""
+        return sorted((p for p in self.events if p.probe == probe), key=walk_key)
+
+    def probes(self) -> list[str]:
+        return list(dict.fromkeys(p.probe for p in self.events))
+
+    @property
+    def steps(self) -> int:
+        """The number of sampler steps seen."""
+        return 1 + max((p.step for p in self.events if p.step is not None), default=-1)
+
+    def save(self, folder) -> pathlib.Path:
+        with TraceWriter(folder, producer=self.producer, settings=self.settings, environment=self.environment) as out:
+            for event in self.events.values():
+                out.write(event)
+            out.finish(self.floor)
+        return pathlib.Path(folder)
+
+    @classmethod
+    def load(cls, folder) -> Trace:
+        return read_trace(folder)
+
+
+class TraceWriter:
+    """Writes a trace folder event by event. Refuses a folder that already holds a trace."""
+
+    def __init__(self, folder, *, producer=None, settings=None, environment=None):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "trace.jsonl"
+        if path.exists():
+            raise Trouble(f"{path} exists already. Choose another folder, or remove the old trace first.")
+        self.lines = path.open("x", encoding="utf-8")
+        self.pending: list[Event] = []
+        self.pending_bytes = self.files = self.count = 0
+        self._line({"schema": 1, "producer": producer or {}, "settings": settings or {},
+                    "environment": environment or {}})  # fmt: skip
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.flush()
+        self.lines.close()
+
+    def _line(self, data: dict) -> None:
+        self.lines.write(json.dumps(_plain(data), ensure_ascii=False) + "\n")
+        self.lines.flush()
+
+    def write(self, event: Event) -> None:
+        self.pending.append(event)
+        self.pending_bytes += event.tensor.numel() * event.tensor.element_size()
+        if self.pending_bytes >= FLUSH_BYTES or len(self.pending) >= FLUSH_TENSORS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.pending:
+            return
+        from safetensors.torch import save_file
+
+        self.files += 1
+        name = f"tensors-{self.files:05d}.safetensors"
+        keyed = {str(self.count + i): event for i, event in enumerate(self.pending)}
+        save_file({key: event.tensor.contiguous().clone() for key, event in keyed.items()}, self.folder / name)
+        for key, event in keyed.items():
+            self._line(event.to_line(name, key))
+        self.count += len(keyed)
+        self.pending, self.pending_bytes = [], 0
+
+    def finish(self, floor: dict[str, float] | None = None) -> None:
+        """Write what is pending, the floor where one was measured, and the line that says the recording is whole."""
+        self.flush()
+        if floor:
+            self._line({"floor": floor})
+        self._line({"complete": True})
+
+
+def read_trace(folder) -> Trace:
+    """The trace in `folder`. Raises Trouble for a missing, truncated or inconsistent one, naming the file and line."""
+    folder = pathlib.Path(folder)
+    path = folder / "trace.jsonl" if folder.is_dir() else folder
+    if not path.is_file():
+        raise Trouble(f"{path}: no trace there. A trace is a folder with trace.jsonl; `whydiff record` makes one.")
+    trace = Trace(complete=False)
+    files: dict[str, dict] = {}
+    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            raise Trouble(f"{path}, line {number}: not JSON (a recording cut short?). "
+                          "Remove that line to read what was written before it.") from None  # fmt: skip
+        if not isinstance(line, dict):
+            raise Trouble(f"{path}, line {number}: expected an object, found {type(line).__name__}.")
+        if "schema" in line:
+            if line["schema"] != 1:
+                raise Trouble(f"{path}: schema {line['schema']!r}; this whydiff reads schema 1.")
+            trace.producer, trace.settings = line.get("producer") or {}, line.get("settings") or {}
+            trace.environment = line.get("environment") or {}
+        elif "floor" in line:
+            trace.floor = {str(k): float(v) for k, v in line["floor"].items() if v is not None}
+        elif "complete" in line:
+            trace.complete = bool(line["complete"])
+        elif "probe" in line:
+            _read_event(trace, line, path, number, files)
+    return trace
+
+
+def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files: dict) -> None:
+    where = f"{path}, line {number}"
+    name, key = line.get("file"), line.get("key")
+    if name is None:
+        return  # a fingerprint: no tensor to read
+    if pathlib.PurePath(str(name)).name != name:
+        raise Trouble(f"{where}: file {name!r} points outside the trace folder.")
+    if name not in files:
+        files[name] = _open_tensors(path.parent / name, where)
+    if key not in files[name]:
+        raise Trouble(f"{where}: {name} holds no tensor {key!r}.{did_you_mean(key, files[name])}")
+    tensor = files[name][key]
+    if "shape" in line and list(tensor.shape) != list(line["shape"]):
+        raise Trouble(f"{where}: shape {line['shape']} was promised, {name} holds {list(tensor.shape)}.")
+    place = Place(str(line["probe"]), line.get("step"), line.get("branch"), line.get("occurrence") or 0,
+                  line.get("module"))  # fmt: skip
+    trace.add(Event(place, tensor, line.get("device") or "cpu", line.get("component")))
+
+
+def _open_tensors(path: pathlib.Path, where: str) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise Trouble(f"{where}: {path.name} is missing. Copy the whole trace folder, or record again.")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError, KeyError) as error:
+        raise Trouble(f"{path}: not a whole safetensors file ({error}). It was cut short or is damaged: "
+                      "copy it again, or record again.") from None  # fmt: skip
+
+
+def _plain(value):
+    """JSON knows no NaN and no tensor: both become something that can be read back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

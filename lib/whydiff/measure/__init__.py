@@ -1,0 +1,9 @@
+"""How two tensors differ: pure functions over values, which know nothing of traces, sides or verdicts.
+
+tensors.py     what counts as a tensor here, and how to read one
+compare.py     how far one tensor is from another, and where
+pictures.py    how far one picture is from another, for a viewer
+layouts.py     which rearrangement makes two tensors comparable
+relations.py   which simple change turns one tensor into the other
+elementwise.py, rearranged.py   the changes that relations.py tries
+"""

@@ -1,0 +1,56 @@
+"""The report: one file that opens anywhere, without a network. What it shows is gathered in `contents.py`."""
+
+from __future__ import annotations
+
+import pathlib
+
+from whydiff.report.contents import contents
+
+
+def render(study, *, notebooks: list[str] = (), command: str = "") -> str:
+    """The page as text. Everything that comes from a case, a side or a tensor is escaped."""
+    import jinja2
+
+    here = pathlib.Path(__file__).parent
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined)  # fmt: skip
+    environment.filters |= {"figure": figure, "percent": percent, "sentence": sentence}
+    style = (here / "report.css").read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(style=style, **contents(study, notebooks=list(notebooks), command=command))
+
+
+def write_report(study, path, *, notebooks: list[str] = (), command: str = "") -> pathlib.Path:
+    """Write the page; nothing half-written is ever seen."""
+    path = pathlib.Path(path)
+    text = render(study, notebooks=notebooks, command=command)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".html.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def figure(value) -> str:
+    """A number of the verdict for a reader: three digits, and a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return "0" if value == 0 else f"{value:.3g}"
+
+
+def percent(value) -> str:
+    """A share; `explained` of 0.99996 is not 100 %."""
+    if value is None:
+        return "not measured"
+    if value != 0 and abs(value) < 0.005:
+        return "less than 1 %"
+    if value != 1 and abs(value) > 0.995 and abs(value) < 1:
+        return f"{100 * value:.2f} %" if abs(value) < 0.99995 else "> 99.99 %"
+    return f"{100 * value:.0f} %"
+
+
+def sentence(text: str) -> str:
+    """The same words with a capital letter in front, unless they begin with a name in code."""
+    word = text.split(" ", 1)[0]
+    return text[:1].upper() + text[1:] if word.replace("'", "").isalpha() and word.islower() else text
