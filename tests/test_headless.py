@@ -4,7 +4,6 @@ import json
 import sys
 
 import pytest
-from cli.conftest import toy  # noqa: F401  (a fixture)
 
 from whydiff.errors import Trouble
 from whydiff.headless import investigate, published
@@ -39,7 +38,7 @@ def workbook(tmp_path):
     return folder
 
 
-def test_an_investigation_writes_everything_and_repeats_nothing(toy, workbook):  # noqa: F811
+def test_an_investigation_writes_everything_and_repeats_nothing(toy, workbook):
     lines = []
     found = investigate("toy.yaml", parameters={"levels": 5}, overrides={"candidate.build.noise_scale": 2.0}, only=["good"],
                         said=lines.append, folder=workbook)  # fmt: skip
@@ -60,12 +59,12 @@ def test_an_investigation_writes_everything_and_repeats_nothing(toy, workbook): 
     assert sorted(p.name for p in (toy / "reports").iterdir()) == ["toy"]
 
 
-def test_a_failed_notebook_is_named_with_its_cell_and_the_others_still_run(toy, workbook):  # noqa: F811
+def test_a_failed_notebook_is_named_with_its_cell_and_the_others_still_run(toy, workbook):
     found = investigate("toy.yaml", out="out", folder=workbook, jobs=2)
-    assert found.failures == ["01_bad.ipynb, cell 2: ValueError: too many levels"]
+    assert found.failures == ["01_bad.ipynb, cell [4]: ValueError: too many levels"]
     verdict = json.loads((toy / "out" / "verdict.json").read_text())
     assert [audit["name"] for audit in verdict["audits"]] == ["good"]
-    assert "01_bad.ipynb, cell 2" in (toy / "out" / "report.html").read_text()
+    assert "01_bad.ipynb, cell [4]" in (toy / "out" / "report.html").read_text()
     assert len(found.notebooks) == 2
 
 
@@ -73,8 +72,8 @@ def test_a_dead_kernel_and_a_timeout_are_told_apart(tmp_path):
     dead = write_notebook(tmp_path, "02_dead.ipynb", "import os; os.kill(os.getpid(), 9)")
     slow = write_notebook(tmp_path, "03_slow.ipynb", "import time; time.sleep(60)")
     with own_kernel():
-        assert run_one(str(dead), str(tmp_path), {}, 60).startswith("02_dead.ipynb, cell 1: the kernel died")
-        assert "03_slow.ipynb, cell 1: timeout" in run_one(str(slow), str(tmp_path), {}, 2)
+        assert run_one(str(dead), str(tmp_path), {}, 60).startswith("02_dead.ipynb, cell [2]: the kernel died")
+        assert "03_slow.ipynb, cell [2]: timeout" in run_one(str(slow), str(tmp_path), {}, 2)
 
 
 def test_notebooks_are_named_with_or_without_number(workbook):

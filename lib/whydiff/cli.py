@@ -16,7 +16,8 @@ from whydiff.commands import causes, compare, defaults, diagnose, investigate, r
 from whydiff.errors import Trouble
 
 # Bars and remarks of the libraries that load models: here and in the notebooks' kernels. Set otherwise, they are obeyed.
-_QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+_QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error",
+          "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["--help", "-h"]})  # fmt: skip
@@ -32,8 +33,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Exit status, as diff(1): 0 the sides agree, 1 they differ, 2 trouble. With `expect` in the case: met 0, not met 1.")
-def whydiff(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version.")) -> None:
+@app.callback(epilog="Exit status, as diff(1): 0 the sides agree, 1 they differ, 2 trouble. With `expect` in the case: met 0, "
+              "not met 1.")  # fmt: skip
+def whydiff(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version.")):
     """Two implementations of the same diffusion model give different outputs: why?"""
 
 

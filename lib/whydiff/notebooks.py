@@ -7,7 +7,6 @@ kernel "completed": all three are caught here.
 from __future__ import annotations
 
 import ast
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from whydiff.errors import Trouble, did_you_mean
+from whydiff.workers import run_tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Notebook:
             raise Trouble(f"{self.path} is not a notebook that can be read ({type(error).__name__}: {error}).") from None
         if tree is None:
             raise Trouble(f"{self.path} has no cell tagged 'parameters'.")
-        targets = [t for node in tree.body for t in
-                   (node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else [])]  # fmt: skip
+        targets = [t for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)
+                   for t in (node.targets if isinstance(node, ast.Assign) else [node.target])]  # fmt: skip
         return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
@@ -106,44 +106,23 @@ def run_all(notebooks: list[Notebook], folder: pathlib.Path, ours: dict[str, Any
             timeout: int = 1800, said: Callable[[str], None] = lambda text: None) -> list[str]:  # fmt: skip
     """Run notebooks, at most `jobs` at a time, each with those parameters that it declares. One line for each failure."""
     folder.mkdir(parents=True, exist_ok=True)
-    work = []
+    tasks = []
     for notebook in notebooks:
         declared = notebook.parameters()
-        work.append((str(notebook.path), str(folder), {k: v for k, v in (ours | given).items() if k in declared}, timeout))
-    done = []
+        tasks.append([str(notebook.path), str(folder), {k: v for k, v in (ours | given).items() if k in declared}, timeout])
+
+    def began(i: int) -> None:
+        said(f"notebook {i + 1} of {len(tasks)}: {notebooks[i].path.stem}")
+
     with own_kernel():
-        if jobs == 1 or len(work) < 2:
-            for number, task in enumerate(work, 1):
-                said(f"notebook {number} of {len(work)}: {pathlib.Path(task[0]).stem}")
-                done.append(run_one(*task))
-        else:
-            done = _in_processes(work, jobs, said)
-    return [line for line in done if line]
-
-
-def _in_processes(work, jobs: int, said) -> list[str | None]:
-    import multiprocessing
-
-    # Spawned, not forked: this process has run torch, whose threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(min(jobs, len(work)), mp_context=context)
-    try:
-        waiting = {pool.submit(run_one, *task): i for i, task in enumerate(work)}
-        done: list[str | None] = [None] * len(work)
-        for number, future in enumerate(concurrent.futures.as_completed(waiting), 1):
-            i = waiting[future]
-            try:
-                done[i] = future.result()
-            except concurrent.futures.process.BrokenProcessPool:
-                done[i] = f"{pathlib.Path(work[i][0]).name}: the process that ran it was killed (out of memory?)"
-            said(f"notebook {number} of {len(work)} done: {pathlib.Path(work[i][0]).stem}")
-        return done
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return [line for line in run_tasks(tasks, jobs, began) if line]
 
 
 def run_one(path: str, folder: str, parameters: dict[str, Any], timeout: int) -> str | None:
-    """Run one notebook in its own folder; None, or a line that says which cell failed and how."""
+    """Run one notebook in its own folder; None, or a line that says which cell failed and how.
+
+    Cells are named as Jupyter shows them in the executed notebook, `[4]`: the fourth code cell.
+    """
     import logging
 
     import papermill
@@ -156,7 +135,7 @@ def run_one(path: str, folder: str, parameters: dict[str, Any], timeout: int) ->
                                    execution_timeout=timeout, progress_bar=False)  # fmt: skip
     except papermill.PapermillExecutionError as error:
         what = f"{error.ename}: {error.evalue}" if error.evalue else str(error.ename)
-        return f"{source.name}, cell {error.cell_index}: {' '.join(what.split())[:400]}"
+        return f"{source.name}, cell [{error.exec_count}]: {' '.join(what.split())[:400]}"
     except CellTimeoutError:
         return f"{source.name}{_running_cell(target)}: timeout, a cell took longer than {timeout} s (--timeout allows more)"
     except DeadKernelError:
@@ -167,11 +146,12 @@ def run_one(path: str, folder: str, parameters: dict[str, Any], timeout: int) ->
 
 
 def _running_cell(target: pathlib.Path) -> str:
-    """`, cell 3`: the last cell that had begun, as far as the autosaved notebook knows."""
+    """`, cell [3]`: the last code cell that had begun, as far as the autosaved notebook knows."""
     with contextlib.suppress(Exception):
         cells = json.loads(target.read_text(encoding="utf-8"))["cells"]
-        begun = [i for i, cell in enumerate(cells) if cell.get("metadata", {}).get("papermill", {}).get("start_time")]
-        return f", cell {begun[-1]}" if begun else ""
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        begun = [i for i, cell in enumerate(code, 1) if cell["metadata"].get("papermill", {}).get("start_time")]
+        return f", cell [{begun[-1]}]" if begun else ""
     return ""
 
 
@@ -188,7 +168,7 @@ def own_kernel() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="whydiff-kernel-") as folder:
         spec = pathlib.Path(folder) / "kernels" / "python3"
         spec.mkdir(parents=True)
-        argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=40", "-f", "{connection_file}"]
         (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3 (whydiff)", "language": "python"}))
         changed = {"JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")])),
                    "PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # fmt: skip

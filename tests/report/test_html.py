@@ -21,6 +21,7 @@ EVIL = "<script>alert('x')</script>\"'&"
 class Lab:
     sides: dict
     traces: dict
+    floor: object
 
 
 class Page(html.parser.HTMLParser):
@@ -54,7 +55,7 @@ def make_study(word="different", text="plain", candidate=None, **verdict):
     found = Verdict(word, text, question=text, evidence={"reference": "trace", "candidate": "trace"}, **verdict)
     traces = {"reference": trace(), "candidate": candidate or trace(0.5)}
     rows = [Row(Place("sigmas"), 0.3, 1e-7), Row(Place("initial_noise"), 0.0, 1e-7, equal=True), Row(Place("image"), 0.5, 1e-7)]
-    return types.SimpleNamespace(case=case, verdict=found, lab=Lab({}, traces), rows=rows, added=rows[:1], environment={},
+    return types.SimpleNamespace(case=case, verdict=found, lab=Lab({}, traces, types.SimpleNamespace(source="measured")), rows=rows, added=rows[:1], environment={},
                                  reference=traces["reference"], candidate=traces["candidate"])  # fmt: skip
 
 
@@ -102,6 +103,10 @@ def test_the_cause_with_the_largest_share_of_the_image_comes_first():
     study = make_study(causes=[a_cause("small one", image_effect=0.1), a_cause("large one", id="seed", image_effect=0.8)])
     text = render(study)
     assert text.index("large one") < text.index("small one")
+
+
+def test_an_unexplained_place_needs_no_more_than_a_stage_and_a_probe():
+    assert "state_leakage / image" in render(make_study(unexplained=[{"stage": "state_leakage", "probe": "image"}]))
 
 
 def test_pictures_of_two_sizes_are_shown_without_a_difference():

@@ -53,11 +53,17 @@ def align(reference_events: list[Output], candidate_events: list[Output]) -> Ali
     found = []
     for i, j in pairs:
         a, b = reference_events[i].tensor, candidate_events[j].tensor
-        found.append(ModulePair(reference_events[i].name, candidate_events[j].name, float(similarity[i, j]),
-                                relative_l2(a, b.reshape(a.shape))))  # fmt: skip
+        found.append(
+            ModulePair(
+                reference_events[i].name, candidate_events[j].name, float(similarity[i, j]), relative_l2(a, b.reshape(a.shape))
+            )
+        )
     mine, theirs = ({pair[k] for pair in pairs} for k in (0, 1))
-    return Alignment(found, [e.name for i, e in enumerate(reference_events) if i not in mine],
-                     [e.name for j, e in enumerate(candidate_events) if j not in theirs])  # fmt: skip
+    return Alignment(
+        found,
+        [e.name for i, e in enumerate(reference_events) if i not in mine],
+        [e.name for j, e in enumerate(candidate_events) if j not in theirs],
+    )
 
 
 def _similarities(mine: list[Output], theirs: list[Output]) -> np.ndarray:

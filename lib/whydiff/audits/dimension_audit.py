@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whydiff.audits.judge import judged
-from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.evidence.sides import SYNONYMS
 
 NAME = "dimension_audit"
@@ -21,9 +21,15 @@ def audit(study) -> AuditResult:
     rows = tuple(_row(key, settings, made) for key in dict.fromkeys(keys) if _says_something(key, settings, made))
     findings = [*_sizes(made), *_causes(study), *_unspecified(settings), *_disagreeing(study, settings), *_declared(study)]
     sizes = {role: (values.get("height"), values.get("width")) for role, values in made.items()}
-    return AuditResult(NAME, QUESTION, _word(study, made), tuple(findings),
-                       ("parameter", "reference", "from", "candidate", "from", "took effect"), rows,
-                       {"sizes": sizes, "settings": settings})  # fmt: skip
+    return AuditResult(
+        NAME,
+        QUESTION,
+        _word(study, made),
+        tuple(findings),
+        ("parameter", "reference", "from", "candidate", "from", "took effect"),
+        rows,
+        {"sizes": sizes, "settings": settings, "environment": environment_table(study)},
+    )
 
 
 def concerns(entry: dict) -> bool:
@@ -39,7 +45,9 @@ def stated(study, role: str) -> dict[str, dict]:
     if side is not None:
         found |= {_CANONICAL.get(key, key): value for key, value in side.effective_settings().items()}
     elif lab.traces[role] is not None:
-        found |= {_CANONICAL.get(k, k): {"value": v, "origin": "recorded with the trace"} for k, v in lab.traces[role].settings.items()}
+        found |= {
+            _CANONICAL.get(k, k): {"value": v, "origin": "recorded with the trace"} for k, v in lab.traces[role].settings.items()
+        }
     for key, value in lab.default_settings(role).items():
         found.setdefault(_CANONICAL.get(key, key), {"value": value, "origin": f"default of {case_side.defaults.framework}"})
     for key, value in case_side.settings.items():
@@ -97,6 +105,29 @@ def _sizes(made):
         yield Sentence("height and width are exchanged: the same number of pixels, tokens and noise values, in another grid")
 
 
+def environment_table(study) -> Table:
+    """Versions, devices and precision flags of the process each side ran in; a live side runs in this one."""
+    facts = {
+        role: _flat(trace.environment if trace is not None and trace.environment else study.environment)
+        for role, trace in study.lab.traces.items()
+    }
+    keys = dict.fromkeys(k for values in facts.values() for k in values)
+    return Table(
+        ("fact", "reference", "candidate"), tuple((k, facts["reference"].get(k), facts["candidate"].get(k)) for k in keys)
+    )
+
+
+def _flat(facts, path: str = "") -> dict:
+    """{"versions": {"torch": "2.13.0"}} -> {"versions torch": "2.13.0"}."""
+    found = {}
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{path}{key} ")
+        else:
+            found[f"{path}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return found
+
+
 def orientation(height: int, width: int) -> str:
     return "square" if height == width else "landscape" if width > height else "portrait"
 
@@ -137,7 +168,9 @@ def _disagreeing(study, settings):
         theirs = settings["candidate"].get(key)
         if theirs is None or key in blamed or mine["value"] == theirs["value"] or (_by_default(mine) and _by_default(theirs)):
             continue
-        yield Sentence(f"{key} is stated as {mine['value']!r} and as {theirs['value']!r}; no difference in the output follows from it")
+        yield Sentence(
+            f"{key} is stated as {mine['value']!r} and as {theirs['value']!r}; no difference in the output follows from it"
+        )
 
 
 def _declared(study):
@@ -155,7 +188,9 @@ def _says_something(key, settings, made) -> bool:
 def _row(key, settings, made):
     mine, theirs = (settings[role].get(key, {}) for role in ("reference", "candidate"))
     effect = [made[role].get(key, _MISSING) for role in ("reference", "candidate")]
-    words = " / ".join("?" if value is _MISSING else str(value) for value in effect) if any(v is not _MISSING for v in effect) else ""
+    words = (
+        " / ".join("?" if value is _MISSING else str(value) for value in effect) if any(v is not _MISSING for v in effect) else ""
+    )
     return (key, _show(mine), mine.get("origin", "not stated"), _show(theirs), theirs.get("origin", "not stated"), words)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 
 from whydiff.audits.alignment import Alignment, ModulePair, Output, align
 from whydiff.audits.judge import largest
-from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.evidence.diffusers_probes import denoisers
 from whydiff.evidence.floor import STANDS_OUT, mover, own_ulp
 from whydiff.evidence.recorder import Recorder
@@ -29,9 +29,10 @@ class ModuleWalk:
     first: ModulePair | None
 
 
-def audit(study) -> AuditResult:
-    """Inherited against added, probe by probe; then the modules of the network, paired by what they put out."""
-    modules = module_walk(study)
+def audit(study, step: int | None = None) -> AuditResult:
+    """Inherited against added, probe by probe; then the modules of the network at `step` (the first that stands out),
+    paired by what they put out."""
+    modules = module_walk(study, step)
     first = study.verdict.first_divergence
     findings = []
     if study.verdict.verdict == "vacuous":
@@ -41,10 +42,23 @@ def audit(study) -> AuditResult:
     else:
         findings.append(Sentence("no place stands out from the noise floor"))
     findings += [*_adding(study), *_modules(study, modules)]
-    return AuditResult(NAME, QUESTION, study.verdict.verdict, tuple(findings),
-                       ("probe", "largest difference of whole runs", "at", "noise floor", "largest difference added", "noise floor of the stage",
-                        "stands out"), tuple(probe_rows(study)),
-                       {"strip": tuple(strip(study)), "growth": growth(study), "modules": modules})  # fmt: skip
+    return AuditResult(
+        NAME,
+        QUESTION,
+        study.verdict.verdict,
+        tuple(findings),
+        (
+            "probe",
+            "largest difference of whole runs",
+            "at",
+            "noise floor",
+            "largest difference added",
+            "noise floor of the stage",
+            "stands out",
+        ),
+        tuple(probe_rows(study)),
+        {"strip": tuple(strip(study)), "growth": growth(study), "modules": modules, "pairs": pair_table(modules)},
+    )
 
 
 def probe_rows(study):
@@ -54,7 +68,15 @@ def probe_rows(study):
         own = added.get(probe)
         stands = "adds" if own is not None and own.stands_out else "inherits" if row.stands_out and own is not None else ""
         stands = stands or ("yes" if row.stands_out else "")
-        yield (probe, _figure(row), str(row.place), row.floor, None if own is None else _figure(own), None if own is None else own.floor, stands)
+        yield (
+            probe,
+            _figure(row),
+            str(row.place),
+            row.floor,
+            None if own is None else _figure(own),
+            None if own is None else own.floor,
+            stands,
+        )
 
 
 def _figure(row):
@@ -80,8 +102,10 @@ def _over_floor(row) -> float | None:
 def growth(study) -> dict:
     """{"inherited": [(step, difference)], "added": [...], "floor": [...]} of the latents after each step."""
     chosen = {"inherited": study.rows, "added": study.added}
-    found = {name: [(row.place.step, row.difference) for row in rows if row.place.probe == "latents" and row.difference is not None]
-             for name, rows in chosen.items()}  # fmt: skip
+    found = {
+        name: [(row.place.step, row.difference) for row in rows if row.place.probe == "latents" and row.difference is not None]
+        for name, rows in chosen.items()
+    }
     found["floor"] = [(row.place.step, STANDS_OUT * row.floor) for row in study.rows if row.place.probe == "latents"]
     return found
 
@@ -102,12 +126,18 @@ def network_globs(study, role: str) -> list[str]:
     return [f"{name}/*" for name in names]
 
 
-def module_walk(study) -> ModuleWalk | None:
+def module_walk(study, step: int | None = None) -> ModuleWalk | None:
     """Run both networks on the reference's inputs at the first step that stands out, modules recorded; None if one is not live."""
     lab = study.lab
-    if study.verdict.verdict == "vacuous" or None in lab.sides.values() or not all(side.components for side in lab.sides.values()):
+    if (
+        study.verdict.verdict == "vacuous"
+        or None in lab.sides.values()
+        or not all(side.components for side in lab.sides.values())
+    ):
         return None
-    step = next((row.place.step for row in study.added if row.stands_out and row.place.probe.startswith("noise_pred")), 0) or 0
+    if step is None:
+        standing = (row.place.step for row in study.added if row.stands_out and row.place.probe.startswith("noise_pred"))
+        step = next(standing, 0)
     own = lab.traces["reference"]
     lab.said("recording the modules of both networks at one step")
     runs = {role: run_until(study, role, step, lab.put_into(role, own)) for role in ("reference", "candidate")}
@@ -118,9 +148,25 @@ def module_walk(study) -> ModuleWalk | None:
     floors = {}
     for event, again in zip(outputs["reference"], module_outputs(moved, step), strict=True):
         floors[event.name] = max(relative_l2(event.tensor, again.tensor), own_ulp(event.tensor))
+    lab.said("aligning the modules of both networks")
     alignment = align(outputs["reference"], outputs["candidate"])
     first = next((pair for pair in alignment.pairs if pair.difference > STANDS_OUT * floors[pair.reference]), None)
     return ModuleWalk(step, alignment, floors, first)
+
+
+def pair_table(walk: ModuleWalk | None, most: int = 40) -> Table:
+    """The paired modules in execution order, difference beside floor; `most` of them, around the first that departs."""
+    columns = ("module of the reference", "module of the candidate", "correlation", "difference", "noise floor", "stands out")
+    pairs = [] if walk is None else walk.alignment.pairs
+    start = max(0, pairs.index(walk.first) - most // 4) if walk is not None and walk.first is not None else 0
+    rows = []
+    for pair in pairs[start : start + most]:
+        floor = walk.floors[pair.reference]
+        stands_out = pair.difference > STANDS_OUT * floor
+        rows.append((pair.reference, pair.candidate, pair.similarity, pair.difference, floor, stands_out))
+    if len(pairs) > len(rows):
+        rows.append((f"{len(rows)} of {len(pairs)} pairs, from the {start + 1}. on", "", None, None, None, None))
+    return Table(columns, tuple(rows))
 
 
 class _Enough(BaseException):
@@ -135,9 +181,10 @@ def run_until(study, role: str, step: int, substitute):
             raise _Enough
         return substitute(place, own)
 
+    changes = {key: value for entry in study.named for key, value in entry.changes.items()}  # so that shapes agree
     recorder = Recorder(substitute=put, modules=network_globs(study, role), steps=[step])
     with contextlib.suppress(_Enough):
-        study.lab.sides[role].run(recorder)
+        study.lab.sides[role].run(recorder, changes if role == study.lab.patient else None)
     return recorder.trace
 
 
@@ -158,8 +205,13 @@ def _modules(study, walk: ModuleWalk | None):
             yield Sentence("modules were not compared: that takes two live sides with components")
         return
     if walk.first is None:
-        yield Sentence(f"on equal inputs at step {walk.step} no paired module of the networks stands out from its floor",
-                       f"{len(walk.alignment.pairs)} pairs")  # fmt: skip
+        yield Sentence(
+            f"on equal inputs at step {walk.step} no paired module of the networks stands out from its floor",
+            f"{len(walk.alignment.pairs)} pairs",
+        )
     else:
-        yield Sentence(f"on equal inputs at step {walk.step} the first module to depart is {walk.first.reference}, "
-                       f"in the candidate {walk.first.candidate}", f"{walk.first.difference:.2g} relative")  # fmt: skip
+        yield Sentence(
+            f"on equal inputs at step {walk.step} the first module to depart is {walk.first.reference}, "
+            f"in the candidate {walk.first.candidate}",
+            f"{walk.first.difference:.2g} relative",
+        )

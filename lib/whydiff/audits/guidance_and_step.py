@@ -32,9 +32,23 @@ def audit(study) -> AuditResult:
     """Recovered from the recorded latents and predictions alone, so that it holds whatever the code claims."""
     moved = {role: updates(trace) for role, trace in study.lab.traces.items()}
     findings = [*sentences(study, concerns), *_guidance(study), *_sign(study), *_rule(study, moved)]
-    return AuditResult(NAME, QUESTION, judged(study, concerns), tuple(findings),
-                       ("step", "sigma difference, reference", "dt, reference", "left over", "sigma difference, candidate",
-                        "dt, candidate", "left over"), tuple(_rows(moved)), {"updates": moved})  # fmt: skip
+    return AuditResult(
+        NAME,
+        QUESTION,
+        judged(study, concerns),
+        tuple(findings),
+        (
+            "step",
+            "sigma difference, reference",
+            "dt, reference",
+            "left over",
+            "sigma difference, candidate",
+            "dt, candidate",
+            "left over",
+        ),
+        tuple(_rows(moved)),
+        {"updates": moved},
+    )
 
 
 def updates(trace) -> list[Update]:
@@ -110,11 +124,16 @@ def _guidance(study):
         fitted = guidance_scale(trace)
         if fitted is not None:
             scale, left = fitted
-            words[role] = (f"combines the two predictions as uncond + {number(round(scale, 3))} · (cond − uncond)" if left < EXACT
-                           else "combines the two predictions by another formula than uncond + scale · (cond − uncond)")  # fmt: skip
+            words[role] = (
+                f"combines the two predictions as uncond + {number(round(scale, 3))} · (cond − uncond)"
+                if left < EXACT
+                else "combines the two predictions by another formula than uncond + scale · (cond − uncond)"
+            )
         elif trace.at("model_input/guidance"):
             values = trace[trace.at("model_input/guidance")[0]].double().flatten()
-            words[role] = f"makes one prediction per step; the network itself receives guidance {number(round(values[0].item(), 6))}"
+            words[role] = (
+                f"makes one prediction per step; the network itself receives guidance {number(round(values[0].item(), 6))}"
+            )
         elif trace.at("noise_pred"):
             words[role] = "makes one prediction per step, without guidance"
     yield from _together(words)
@@ -130,7 +149,9 @@ def _sign(study):
             continue
         direction = (first - trace[places[-1]]).double().flatten()
         along = (direction @ prediction.double().flatten()).item()
-        words[role] = "predicts noise minus image (velocity of flow matching)" if along > 0 else "predicts away from its own noise"
+        words[role] = (
+            "predicts noise minus image (velocity of flow matching)" if along > 0 else "predicts away from its own noise"
+        )
     yield from _together(words)
 
 
@@ -143,12 +164,19 @@ def _rule(study, moved):
         if all(update.left < EXACT for update in moved[role]):
             known = [u for u in moved[role] if u.expected is not None]
             off = [u for u in known if abs(u.dt - u.expected) > 1e-3 * max(abs(u.expected), 1e-6)]
-            words[role] = ("takes Euler steps: each moves the latents by noise_pred times the difference of its neighbouring sigmas" if known and not off
-                           else "moves the latents along noise_pred" + (f", but not by the difference of its sigmas, first at step {off[0].step}" if off else ""))  # fmt: skip
+            words[role] = (
+                "takes Euler steps: each moves the latents by noise_pred times the difference of its neighbouring sigmas"
+                if known and not off
+                else "moves the latents along noise_pred"
+                + (f", but not by the difference of its sigmas, first at step {off[0].step}" if off else "")
+            )
         else:
             order = order_of(trace)
-            words[role] = (f"takes multistep updates: each combines the latest {order} predictions" if order
-                           else "moves the latents by more than noise_pred and its history explain (a multistep or stochastic sampler)")  # fmt: skip
+            words[role] = (
+                f"takes multistep updates: each combines the latest {order} predictions"
+                if order
+                else "moves the latents by more than noise_pred and its history explain (a multistep or stochastic sampler)"
+            )
     yield from _together(words)
 
 

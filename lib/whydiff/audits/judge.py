@@ -63,7 +63,9 @@ def sentences(study, concerns: Concerns, rows_of: Concerns | None = None) -> lis
     """The causes and open ends of this part, and whether what else differs here is inherited."""
     found = [Sentence(f"{cause.statement} ({cause.id})") for cause in causes_in(study, concerns)]
     for entry in unexplained_in(study, concerns):
-        figures = "" if entry.get("difference") is None else f"{entry['difference']:.3g} relative, floor {entry['noise_floor']:.2g}"
+        figures = (
+            "" if entry.get("difference") is None else f"{entry['difference']:.3g} relative, floor {entry['noise_floor']:.2g}"
+        )
         found.append(Sentence(f"unexplained, here: {where(entry)}", figures))
     if study.verdict.verdict == "vacuous":
         return [*found, Sentence("nothing that could make a difference differs between the sides, so agreement proves nothing")]
@@ -76,12 +78,13 @@ def sentences(study, concerns: Concerns, rows_of: Concerns | None = None) -> lis
         found.append(Sentence(f"what differs here is what the declared {what} costs"))
     if not whole:
         found.append(Sentence("neither side's recording has a tensor of this part in common with the other's"))
-    elif all(row.equal for row in whole):
-        found.append(Sentence(f"all tensors compared here are equal bit for bit: {names(whole)}"))
     elif not any(row.stands_out for row in whole):
-        found.append(Sentence(f"nothing here stands out from the noise floor: {names(whole)}"))
+        exact = "all equal bit for bit" if all(row.equal for row in whole) else ""
+        found.append(Sentence(f"nothing here stands out from the noise floor: {names(whole)}", exact))
     elif added and not any(row.stands_out for row in added):
-        found.append(Sentence("what differs here is inherited: on the reference's inputs this part adds nothing beyond the noise floor"))
+        found.append(
+            Sentence("what differs here is inherited: on the reference's inputs this part adds nothing beyond the noise floor")
+        )
     elif not declared:
         found.append(Sentence("what differs here follows earlier differences; nothing could be run on equal inputs to tell more"))
     return found

@@ -25,10 +25,27 @@ def audit(study) -> AuditResult:
     states = {role: {name: state(module) for name, module in found.items()} for role, found in modules.items()}
     findings = [*_causes(study), *_weights(pairings), *_state(states, shared), *_one_sided(modules)]
     rows = tuple(_row(name, pairings[name], states) for name in shared)
-    return AuditResult(NAME, QUESTION, _word(study, pairings, states), tuple(findings),
-                       ("component", "same name and values", "renamed", "rows fused or split", "reordered", "values differ",
-                        "only reference", "only candidate", "dtype", "training mode", "adapters"), rows,
-                       {"pairings": pairings, "states": states})  # fmt: skip
+    return AuditResult(
+        NAME,
+        QUESTION,
+        _word(study, pairings, states),
+        tuple(findings),
+        (
+            "component",
+            "same name and values",
+            "renamed",
+            "rows fused or split",
+            "reordered",
+            "values differ",
+            "only reference",
+            "only candidate",
+            "dtype",
+            "training mode",
+            "adapters",
+        ),
+        rows,
+        {"pairings": pairings, "states": states},
+    )
 
 
 def components(side) -> dict[str, torch.nn.Module]:
@@ -46,8 +63,14 @@ def state(module: torch.nn.Module) -> dict:
     """What else decides a forward pass: dtypes, training mode, adapters, hooks."""
     dtypes = collections.Counter(str(p.dtype).removeprefix("torch.") for p in module.parameters())
     training = [name or "the whole" for name, inner in module.named_modules() if inner.training and _mode_matters(inner)]
-    adapters = [name for name, inner in module.named_modules() if any(hasattr(inner, a) for a in ("lora_A", "lora_layer", "lora_down"))]
-    return {"dtype": ", ".join(dtypes), "training": training, "adapters": adapters + list(getattr(module, "peft_config", {}) or {})}
+    adapters = [
+        name for name, inner in module.named_modules() if any(hasattr(inner, a) for a in ("lora_A", "lora_layer", "lora_down"))
+    ]
+    return {
+        "dtype": ", ".join(dtypes),
+        "training": training,
+        "adapters": adapters + list(getattr(module, "peft_config", {}) or {}),
+    }
 
 
 def _mode_matters(module) -> bool:
@@ -74,7 +97,8 @@ def _word(study, pairings, states) -> str:
 
 def _state_differs(states, pairings) -> bool:
     return any(states["reference"][n][key] != states["candidate"][n][key] for n in pairings for key in ("adapters",)) or any(
-        bool(states["reference"][n]["training"]) != bool(states["candidate"][n]["training"]) for n in pairings)  # fmt: skip
+        bool(states["reference"][n]["training"]) != bool(states["candidate"][n]["training"]) for n in pairings
+    )
 
 
 def _causes(study):
@@ -85,17 +109,28 @@ def _causes(study):
 def _weights(pairings):
     for name, pairing in pairings.items():
         if pairing.complete:
-            how = [words for words, some in (("renamed", pairing.renamed), ("fused or split by rows", pairing.fused),
-                                             ("stored in another order", pairing.reordered)) if some]  # fmt: skip
+            how = [
+                words
+                for words, some in (
+                    ("renamed", pairing.renamed),
+                    ("fused or split by rows", pairing.fused),
+                    ("stored in another order", pairing.reordered),
+                )
+                if some
+            ]
             suffix = f" ({', '.join(how)})" if how else ""
             yield Sentence(f"{name}: every weight of each side is found on the other with the same values{suffix}")
         if pairing.changed:
             yield Sentence(f"{name}: {_count(pairing.changed)} of one name with different values, first {pairing.changed[0]}")
         if pairing.only_reference or pairing.only_candidate:
-            yield Sentence(f"{name}: no counterpart was found for {_count(pairing.only_reference)} of the reference and "
-                           f"{_count(pairing.only_candidate)} of the candidate, and nothing is claimed about them")  # fmt: skip
+            yield Sentence(
+                f"{name}: no counterpart was found for {_count(pairing.only_reference)} of the reference and "
+                f"{_count(pairing.only_candidate)} of the candidate, and nothing is claimed about them"
+            )
         if pairing.made:
-            yield Sentence(f"{name}: {', '.join(pairing.made[:3])} exists on one side only; code makes it, no checkpoint holds it")
+            yield Sentence(
+                f"{name}: {', '.join(pairing.made[:3])} exists on one side only; code makes it, no checkpoint holds it"
+            )
 
 
 def _count(names) -> str:
@@ -120,8 +155,10 @@ def _state(states, shared):
 def _one_sided(modules):
     if not modules["reference"] or not modules["candidate"]:
         missing = [role for role, found in modules.items() if not found]
-        yield Sentence(f"the weights of {' and '.join(missing)} cannot be read: give {'them' if len(missing) > 1 else 'it'} as live, "
-                       "with components")  # fmt: skip
+        yield Sentence(
+            f"the weights of {' and '.join(missing)} cannot be read: give {'them' if len(missing) > 1 else 'it'} as live, "
+            "with components"
+        )
         return
     for role, other in (("reference", "candidate"), ("candidate", "reference")):
         alone = [name for name in modules[role] if name not in modules[other]]
@@ -132,6 +169,16 @@ def _one_sided(modules):
 def _row(name, pairing: Pairing, states):
     mine, theirs = states["reference"][name], states["candidate"][name]
     dtype = mine["dtype"] if mine["dtype"] == theirs["dtype"] else f"{mine['dtype']} / {theirs['dtype']}"
-    return (name, len(pairing.same_name), len(pairing.renamed), len(pairing.fused), len(pairing.reordered), len(pairing.changed),
-            len(pairing.only_reference), len(pairing.only_candidate), dtype, bool(mine["training"] or theirs["training"]),
-            bool(mine["adapters"] or theirs["adapters"]))  # fmt: skip
+    return (
+        name,
+        len(pairing.same_name),
+        len(pairing.renamed),
+        len(pairing.fused),
+        len(pairing.reordered),
+        len(pairing.changed),
+        len(pairing.only_reference),
+        len(pairing.only_candidate),
+        dtype,
+        bool(mine["training"] or theirs["training"]),
+        bool(mine["adapters"] or theirs["adapters"]),
+    )

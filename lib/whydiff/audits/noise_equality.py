@@ -12,8 +12,14 @@ from whydiff.measure.compare import compare
 NAME = "noise_equality"
 QUESTION = "Do both sides start from the same noise, and by which recipe is each drawn?"
 PROBES = ("initial_noise", "initial_latents", "step_noise", "init_image", "mask", "image_latents")
-FIELDS = (("seed", "seed"), ("device", "generator's device"), ("dtype", "dtype of the draw"), ("skipped", "earlier draws of its generator"),
-          ("scale", "scaled by"), ("layout", "layout"))  # fmt: skip
+FIELDS = (
+    ("seed", "seed"),
+    ("device", "generator's device"),
+    ("dtype", "dtype of the draw"),
+    ("skipped", "earlier draws of its generator"),
+    ("scale", "scaled by"),
+    ("layout", "layout"),
+)
 
 concerns = lies_in(stages=("rng_noise",), probes=PROBES)
 
@@ -26,16 +32,30 @@ def audit(study) -> AuditResult:
     findings = [*sentences(study, concerns), *_recipes(found, noise), *_packing(study)]
     pair = _in_one_layout(study, probe)
     figures = compare(*pair) if pair is not None else None
-    rows = [("shape", *(None if t is None else tuple(t.shape) for t in noise.values())),
-            ("dtype", *(None if t is None else str(t.dtype).removeprefix("torch.") for t in noise.values())),
-            ("mean (0 expected)", *(None if t is None else t.double().mean().item() for t in noise.values())),
-            ("standard deviation (1 expected)", *(None if t is None else t.double().std().item() for t in noise.values()))]  # fmt: skip
+    rows = [
+        ("shape", *(None if t is None else tuple(t.shape) for t in noise.values())),
+        ("dtype", *(None if t is None else str(t.dtype).removeprefix("torch.") for t in noise.values())),
+        ("mean (0 expected)", *(None if t is None else t.double().mean().item() for t in noise.values())),
+        ("standard deviation (1 expected)", *(None if t is None else t.double().std().item() for t in noise.values())),
+    ]
     rows += [(label, *(_field(found[role], field) for role in ("reference", "candidate"))) for field, label in FIELDS]
     if figures is not None:
-        rows += [("correlation of the two draws", figures.correlation, ""), ("elements that differ", figures.differing, f"of {figures.elements}")]
-    exhibits = {} if pair is None else {"reference": pair[0].flatten().double().numpy(), "candidate": pair[1].flatten().double().numpy()}
-    return AuditResult(NAME, QUESTION, judged(study, concerns), tuple(findings), (probe, "reference", "candidate"), tuple(rows),
-                       {"noise": exhibits, "recipes": found})  # fmt: skip
+        rows += [
+            ("correlation of the two draws", figures.correlation, ""),
+            ("elements that differ", figures.differing, f"of {figures.elements}"),
+        ]
+    exhibits = (
+        {} if pair is None else {"reference": pair[0].flatten().double().numpy(), "candidate": pair[1].flatten().double().numpy()}
+    )
+    return AuditResult(
+        NAME,
+        QUESTION,
+        judged(study, concerns),
+        tuple(findings),
+        (probe, "reference", "candidate"),
+        tuple(rows),
+        {"noise": exhibits, "recipes": found},
+    )
 
 
 def recipe_of(study, tensor):

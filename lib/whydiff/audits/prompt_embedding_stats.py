@@ -21,13 +21,23 @@ concerns = lies_in(stages=("prompt_encoding",))
 
 def audit(study) -> AuditResult:
     """Ids, masks and padding; statistics of each embedding; which hidden layer it is; what was cut off."""
-    places = [row.place for row in study.rows if row.place.stage == "prompt_encoding" and not row.place.probe.startswith("modules")]
-    heat = {p.probe: token_differences(*pair) for p in places if family(p.probe) in EMBEDS and (pair := tensors(study, p)) is not None}
+    places = [
+        row.place for row in study.rows if row.place.stage == "prompt_encoding" and not row.place.probe.startswith("modules")
+    ]
+    heat = {
+        p.probe: token_differences(*pair) for p in places if family(p.probe) in EMBEDS and (pair := tensors(study, p)) is not None
+    }
     findings = [*sentences(study, concerns), *_tokens(study), *_masks(study), *_layers(study)]
     rows = [row for place in places for row in _statistics(study, place)]
-    return AuditResult(NAME, QUESTION, judged(study, concerns), tuple(findings),
-                       ("tensor", "side", "shape", "mean", "standard deviation", "norm", "difference"), tuple(rows),
-                       {"tokens": heat, "labels": labels(study)})  # fmt: skip
+    return AuditResult(
+        NAME,
+        QUESTION,
+        judged(study, concerns),
+        tuple(findings),
+        ("tensor", "side", "shape", "mean", "standard deviation", "norm", "difference"),
+        tuple(rows),
+        {"tokens": heat, "labels": labels(study)},
+    )
 
 
 def token_differences(reference: torch.Tensor, candidate: torch.Tensor) -> list[float]:
@@ -45,8 +55,15 @@ def _statistics(study, place: Place):
     for role, trace in study.lab.traces.items():
         value = trace[place].double()
         difference = relative_l2(*pair) if pair is not None and role == "candidate" else None
-        yield (str(place), role, tuple(value.shape), value.mean().item(), value.std().item() if value.numel() > 1 else 0.0,
-               value.norm().item(), difference)  # fmt: skip
+        yield (
+            str(place),
+            role,
+            tuple(value.shape),
+            value.mean().item(),
+            value.std().item() if value.numel() > 1 else 0.0,
+            value.norm().item(),
+            difference,
+        )
 
 
 def _tokenizers(study) -> dict[str, object]:
@@ -79,17 +96,20 @@ def _tokens(study):
             if tokenizer is None or prompt is None or ids.dim() != 2:
                 continue
             wanted = len(tokenizer(prompt, truncation=False)["input_ids"])
-            padding = int((ids[0] == tokenizer.pad_token_id).sum()) if tokenizer.pad_token_id is not None else 0
-            if wanted > ids.shape[1]:
-                yield Sentence(f"the {role}'s {place.probe} holds {ids.shape[1]} of the prompt's {wanted} tokens: the rest was cut off")
+            row, name = ids.shape[1], place.probe
+            if wanted > row:
+                yield Sentence(f"the {role}'s {name} has room for {row} of the prompt's {wanted} tokens: the rest was cut off")
             elif role == "reference":
-                yield Sentence(f"{place.probe}: the prompt has {wanted} tokens in a row of {ids.shape[1]}, {padding} of them padding; nothing was cut off")
+                figures = f"{wanted} tokens in a row of {row}, the others are padding"
+                yield Sentence(f"nothing of the prompt was cut off in {name}", figures)
 
 
 def _masks(study):
     """Whether an attention mask reached the encoders, as far as either side shows one."""
-    hidden = {role: {p: int((trace[p] == 0).sum()) for p in trace or () if family(p.probe) == "attention_mask"}
-              for role, trace in study.lab.traces.items()}  # fmt: skip
+    hidden = {
+        role: {p: int((trace[p] == 0).sum()) for p in trace or () if family(p.probe) == "attention_mask"}
+        for role, trace in study.lab.traces.items()
+    }
     if hidden["reference"] == hidden["candidate"]:
         hidden = {"side": hidden["reference"]}
     for role, masks in hidden.items():

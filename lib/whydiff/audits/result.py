@@ -42,8 +42,12 @@ class AuditResult:
             raise ValueError(f"{self.name}: {self.verdict!r} is none of {', '.join(VERDICTS)}.")
 
     def words(self) -> str:
-        """The answer without measured differences and floors: the same on every machine."""
-        return "\n".join([f"{self.name}: {self.verdict}", *(getattr(f, "words", f) for f in self.findings)])
+        """The answer without measured differences and floors: the same on every machine.
+
+        Whether two correct formulas agree to the last bit is measured too, so `same` and `within_noise` read alike.
+        """
+        word = "same or within_noise" if self.verdict in ("same", "within_noise") else self.verdict
+        return "\n".join([f"{self.name}: {word}", *(getattr(f, "words", f) for f in self.findings)])
 
     def to_dict(self) -> dict:
         return {"name": self.name, "verdict": self.verdict, "findings": [str(f) for f in self.findings]}

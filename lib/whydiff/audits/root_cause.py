@@ -19,14 +19,42 @@ def audit(study) -> AuditResult:
     for what in dict.fromkeys(entry["what"] for entry in verdict.declared):
         findings.append(Sentence(f"declared, and not called a bug: {what}"))
     if not findings:
-        findings = [Sentence({"vacuous": "nothing was really compared, so there is nothing to explain",
-                              "incomparable": verdict.summary.rstrip(".")}.get(verdict.verdict, "there is nothing to repair"))]  # fmt: skip
-    rows = [(i, cause.id, where(cause.to_dict()), cause.statement, cause.experiment, cause.explained, cause.image_effect, cause.departs,
-             cause.fix) for i, cause in enumerate(ranked, 1)]  # fmt: skip
-    return AuditResult(NAME, QUESTION, verdict.verdict, tuple(findings),
-                       ("", "cause", "where", "what", "experiment", "explained", "share of the picture", "departs", "repair"), tuple(rows),
-                       {"effects": tuple((cause.id, cause.explained, cause.image_effect) for cause in ranked)})  # fmt: skip
+        findings = [
+            Sentence(
+                {
+                    "vacuous": "nothing was really compared, so there is nothing to explain",
+                    "incomparable": verdict.summary.rstrip("."),
+                }.get(verdict.verdict, "there is nothing to repair")
+            )
+        ]
+    rows = [
+        (
+            i,
+            cause.id,
+            where(cause.to_dict()),
+            cause.statement,
+            cause.experiment,
+            cause.explained,
+            cause.image_effect,
+            cause.departs,
+            cause.fix,
+        )
+        for i, cause in enumerate(ranked, 1)
+    ]
+    return AuditResult(
+        NAME,
+        QUESTION,
+        verdict.verdict,
+        tuple(findings),
+        ("", "cause", "where", "what", "experiment", "explained", "share of the picture", "departs", "repair"),
+        tuple(rows),
+        {"effects": tuple((cause.id, cause.explained, cause.image_effect) for cause in ranked)},
+    )
 
 
 def _share(cause) -> str:
-    return "" if cause.image_effect is None else f"{cause.image_effect:.0%} of the picture's difference goes when it alone is repaired"
+    return (
+        ""
+        if cause.image_effect is None
+        else f"{cause.image_effect:.0%} of the picture's difference goes when it alone is repaired"
+    )

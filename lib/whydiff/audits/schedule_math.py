@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whydiff.audits.judge import both, judged, lies_in, sentences
-from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.causes.finding import number
 from whydiff.causes.schedule import expert_switch, fits, shift_of, simplest_pair
 from whydiff.formulas.schedule_switch import solve_switch
@@ -25,11 +25,28 @@ def audit(study) -> AuditResult:
     switches = {role: expert_switch(study.lab, role) for role in sigmas}
     limit = boundary(study)
     findings = [*sentences(study, concerns, rows_of), *_settings(solved), *_switch(sigmas, switches, limit)]
-    return AuditResult(NAME, QUESTION, judged(study, concerns, rows_of), tuple(findings),
-                       ("step", "sigma, reference", "sigma, candidate", "timestep, reference", "timestep, candidate",
-                        "network, reference", "network, candidate"), tuple(_steps(study, sigmas)),
-                       {"sigmas": {r: None if v is None else v.double().numpy() for r, v in sigmas.items()},
-                        "switches": switches, "boundary": limit, "tried": tuple(tried(solved))})  # fmt: skip
+    return AuditResult(
+        NAME,
+        QUESTION,
+        judged(study, concerns, rows_of),
+        tuple(findings),
+        (
+            "step",
+            "sigma, reference",
+            "sigma, candidate",
+            "timestep, reference",
+            "timestep, candidate",
+            "network, reference",
+            "network, candidate",
+        ),
+        tuple(_steps(study, sigmas)),
+        {
+            "sigmas": {r: None if v is None else v.double().numpy() for r, v in sigmas.items()},
+            "switches": switches,
+            "boundary": limit,
+            "tried": Table(("side", "schedule tried", "explains it", "left over"), tuple(tried(solved))),
+        },
+    )
 
 
 def as_sigmas(study, role: str):
@@ -87,9 +104,13 @@ def _switch(sigmas, switches, limit):
         if step is None or sigmas[role] is None:
             continue
         steps = sigmas[role].numel() - int(sigmas[role][-1] == 0)
-        yield Sentence(f"on the {role} the second expert takes over at step {step} of {steps} (tqdm shows {step + 1}), boundary {limit:g}")
+        yield Sentence(
+            f"on the {role} the second expert takes over at step {step} of {steps} (tqdm shows {step + 1}), boundary {limit:g}"
+        )
         for interval in solve_switch(steps, limit, step):
-            yield Sentence(f"solved backwards, a switch at step {step} needs a shift from {interval.low:.4g} to {interval.high:.4g}")
+            yield Sentence(
+                f"solved backwards, a switch at step {step} needs a shift from {interval.low:.4g} to {interval.high:.4g}"
+            )
 
 
 def _steps(study, sigmas):
@@ -97,8 +118,12 @@ def _steps(study, sigmas):
     networks = {role: networks_used(trace) for role, trace in study.lab.traces.items()}
     count = max((values.numel() for values in (*sigmas.values(), *timesteps.values()) if values is not None), default=0)
     for step in range(count):
-        yield (step, *(_at(sigmas[role], step) for role in sigmas), *(_at(timesteps[role], step) for role in timesteps),
-               *(networks[role].get(step) for role in networks))  # fmt: skip
+        yield (
+            step,
+            *(_at(sigmas[role], step) for role in sigmas),
+            *(_at(timesteps[role], step) for role in timesteps),
+            *(networks[role].get(step) for role in networks),
+        )
 
 
 def networks_used(trace) -> dict[int, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pathlib
+
 from whydiff.audits.judge import largest
-from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.result import AuditResult, Sentence, Table
+from whydiff.evidence.case import load_case
 from whydiff.places import STAGES
 from whydiff.verdict import where
 
@@ -21,9 +24,15 @@ def audit(study) -> AuditResult:
     findings += [Sentence(f"unexplained, here: {where(entry)}") for entry in verdict.unexplained]
     if not findings:
         findings = [Sentence(verdict.summary.rstrip("."))]
-    return AuditResult(NAME, QUESTION, verdict.verdict, tuple(findings),
-                       ("stage", "tensors", "largest difference", "at", "stage itself adds", "noise floor", "causes"),
-                       tuple(stage_rows(study)), {"image": image_pair(study)})  # fmt: skip
+    return AuditResult(
+        NAME,
+        QUESTION,
+        verdict.verdict,
+        tuple(findings),
+        ("stage", "tensors", "largest difference", "at", "stage itself adds", "noise floor", "causes"),
+        tuple(stage_rows(study)),
+        {"image": image_pair(study)},
+    )
 
 
 def stage_rows(study):
@@ -38,8 +47,25 @@ def stage_rows(study):
         worst = max(largest(rows).values(), key=_size)
         added = [row for row in study.added if row.place.stage == stage]
         most = max(added, key=_size, default=None)
-        yield (stage, len(rows), worst.difference if worst.difference is not None else worst.why, str(worst.place),
-               None if most is None else most.difference, worst.floor if most is None else most.floor, causes)  # fmt: skip
+        yield (
+            stage,
+            len(rows),
+            worst.difference if worst.difference is not None else worst.why,
+            str(worst.place),
+            None if most is None else most.difference,
+            worst.floor if most is None else most.floor,
+            causes,
+        )
+
+
+def cases_in(folder) -> Table:
+    """The cases of a folder: file, title, question, and the verdict each expects."""
+    rows = []
+    for path in sorted(pathlib.Path(folder).glob("*.yaml")):
+        case = load_case(path)
+        expected = "" if case.expect is None else ", ".join([case.expect.verdict or "", *(case.expect.causes or [])])
+        rows.append((path.name, case.title, case.question, expected))
+    return Table(("case", "title", "question", "expected"), tuple(rows))
 
 
 def image_pair(study) -> dict:

@@ -37,8 +37,18 @@ class Audit:
         return f"{self.number:02d}_{self.name}"
 
 
-_MODULES = (start_here, dimension_audit, noise_equality, schedule_math, prompt_embedding_stats, vae_round_trip, model_state,
-            guidance_and_step, first_divergence, root_cause)  # fmt: skip
+_MODULES = (
+    start_here,
+    dimension_audit,
+    noise_equality,
+    schedule_math,
+    prompt_embedding_stats,
+    vae_round_trip,
+    model_state,
+    guidance_and_step,
+    first_divergence,
+    root_cause,
+)
 AUDITS: tuple[Audit, ...] = tuple(Audit(i, m.NAME, m.QUESTION, m.audit) for i, m in enumerate(_MODULES))
 BY_NAME = {audit.name: audit for audit in AUDITS}
 

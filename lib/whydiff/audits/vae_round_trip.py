@@ -36,11 +36,19 @@ def audit(study) -> AuditResult:
     conventions = {role: convention(study, role) for role in latents}
     config = study.lab.config("vae", "scaling_factor")
     findings = [*sentences(study, concerns), *_conventions(study, conventions, config), *_trip(study)]
-    return AuditResult(NAME, QUESTION, judged(study, concerns), tuple(findings),
-                       ("channel", "mean, reference", "mean, candidate", "std, reference", "std, candidate", "difference"),
-                       tuple(_channels(study, latents)),
-                       {"latents": {role: channels(value) for role, value in latents.items()}, "conventions": conventions,
-                        "trip": round_trip(study)})  # fmt: skip
+    return AuditResult(
+        NAME,
+        QUESTION,
+        judged(study, concerns),
+        tuple(findings),
+        ("channel", "mean, reference", "mean, candidate", "std, reference", "std, candidate", "difference"),
+        tuple(_channels(study, latents)),
+        {
+            "latents": {role: channels(value) for role, value in latents.items()},
+            "conventions": conventions,
+            "trip": round_trip(study),
+        },
+    )
 
 
 def channels(value):
@@ -79,20 +87,38 @@ def _by_channel(last, received) -> Convention:
 
 
 def _conventions(study, conventions, config):
+    """The convention of each side in words, against the VAE's own config; the numbers belong to the checkpoint."""
+    stated = (
+        None
+        if config is None or not config.get("scaling_factor")
+        else (config["scaling_factor"], config.get("shift_factor") or 0.0)
+    )
+    words = {}
     for role, found in conventions.items():
         if found is None:
             continue
+        numbers = f"latents / {number(round(found.scaling, 4))} + {number(round(found.shift, 4))}"
         if found.left > 1e-4:
-            yield Sentence(f"the {role}'s decoder receives something else than its last latents, scaled and shifted", f"{found.left:.2g} left over")
+            words[role] = ("decodes something else than its last latents, scaled and shifted", f"{found.left:.2g} left over")
         elif found.per_channel:
-            yield Sentence(f"the {role} rescales each channel with its own mean and standard deviation before decoding")
+            words[role] = ("rescales each channel with its own mean and standard deviation before decoding", "")
+        elif stated is not None and _close(found, stated):
+            words[role] = ("scales and shifts its latents before decoding by the numbers of the VAE's own config", numbers)
+        elif stated is not None:
+            own = f"latents / {number(stated[0])} + {number(stated[1])}"
+            words[role] = (f"decodes {numbers}; the VAE's own config says {own}", "")
         else:
-            yield Sentence(f"the {role} decodes latents / {number(round(found.scaling, 4))} + {number(round(found.shift, 4))}")
-    if config is not None:
-        stated = f"scaling_factor {number(config.get('scaling_factor'))}"
-        if config.get("shift_factor") is not None:
-            stated += f", shift_factor {number(config.get('shift_factor'))}"
-        yield Sentence(f"the VAE's own config says {stated}")
+            words[role] = (f"decodes {numbers}", "")
+    if len(words) == 2 and words["reference"] == words["candidate"]:
+        words = {"each side": words["reference"]}
+    yield from (
+        Sentence(f"{who if who == 'each side' else f'the {who}'} {text}", figures) for who, (text, figures) in words.items()
+    )
+
+
+def _close(found: Convention, stated: tuple[float, float]) -> bool:
+    """Fitted from float32 tensors: equal to four digits is equal."""
+    return all(abs(a - b) <= 1e-4 * max(1.0, abs(b)) for a, b in zip((found.scaling, found.shift), stated, strict=True))
 
 
 def _channels(study, latents):
@@ -102,7 +128,14 @@ def _channels(study, latents):
         return
     for i in range(mine.shape[1]):
         a, b = mine[:, i].double(), theirs[:, i].double()
-        yield (i, a.mean().item(), b.mean().item(), a.std().item(), b.std().item(), relative_l2(a, b) if a.shape == b.shape else None)
+        yield (
+            i,
+            a.mean().item(),
+            b.mean().item(),
+            a.std().item(),
+            b.std().item(),
+            relative_l2(a, b) if a.shape == b.shape else None,
+        )
 
 
 def live_vae(study):
@@ -147,8 +180,10 @@ def _trip(study):
     found, latents = live_vae(study), both(study, "vae_latents")
     trip = round_trip(study)
     if trip and trip["psnr"] is not None:
-        yield Sentence(f"encoding and decoding the reference's picture once more with the {trip['vae']}'s VAE gives the measure for this picture",
-                       f"PSNR {trip['psnr']:.1f} dB")  # fmt: skip
+        yield Sentence(
+            f"encoding and decoding the reference's picture once more with the {trip['vae']}'s VAE gives the measure for this picture",
+            f"PSNR {trip['psnr']:.1f} dB",
+        )
     if found is None or latents["reference"] is None or both(study, "decoded")["candidate"] is None:
         return
     role, vae = found
@@ -162,5 +197,8 @@ def _trip(study):
         if crossed.shape == decoded.shape:
             apart = relative_l2(decoded, crossed)
             same = apart < 1e-4
-            yield Sentence(f"the {role}'s VAE makes {'the same picture' if same else 'another picture'} of the {other}'s latents "
-                           f"{'as' if same else 'than'} the {other}'s own", f"{apart:.2g} relative")  # fmt: skip
+            yield Sentence(
+                f"the {role}'s VAE makes {'the same picture' if same else 'another picture'} of the {other}'s latents "
+                f"{'as' if same else 'than'} the {other}'s own",
+                f"{apart:.2g} relative",
+            )

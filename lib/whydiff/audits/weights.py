@@ -52,11 +52,15 @@ def _held(name: str, tensor: torch.Tensor, dtype, made: bool) -> Held:
     value = value.cpu().contiguous()
     flat = value.reshape(-1)
     rows = tuple(_sha(row) for row in value.reshape(value.shape[0], -1)) if value.dim() and value.numel() else ()
-    return Held(name, tuple(value.shape), str(tensor.dtype).removeprefix("torch."), _sha(flat), _sha(flat.sort().values), rows, made)
+    return Held(
+        name, tuple(value.shape), str(tensor.dtype).removeprefix("torch."), _sha(flat), _sha(flat.sort().values), rows, made
+    )
 
 
 def _sha(flat: torch.Tensor) -> str:
-    raw = flat.clone(memory_format=torch.contiguous_format)  # a single value may come with stride 0, which cannot be viewed as bytes
+    raw = flat.clone(
+        memory_format=torch.contiguous_format
+    )  # a single value may come with stride 0, which cannot be viewed as bytes
     return hashlib.blake2b(raw.view(torch.uint8).numpy().tobytes(), digest_size=12).hexdigest() if flat.numel() else ""
 
 
@@ -72,8 +76,16 @@ def pair_weights(reference: dict[str, Held], candidate: dict[str, Held]) -> Pair
     fused = _fused(mine, theirs) + _fused(theirs, mine)
     reordered = _by(mine, theirs, lambda t: (len(t.sorted_sha), t.sorted_sha, _size(t.shape)))
     made = [t.name for t in (*mine.values(), *theirs.values()) if t.made]
-    return Pairing(same, changed, renamed, reordered, fused, [n for n, t in mine.items() if not t.made],
-                   [n for n, t in theirs.items() if not t.made], made)  # fmt: skip
+    return Pairing(
+        same,
+        changed,
+        renamed,
+        reordered,
+        fused,
+        [n for n, t in mine.items() if not t.made],
+        [n for n, t in theirs.items() if not t.made],
+        made,
+    )
 
 
 def _named_alike(reference, candidate) -> bool:
@@ -104,8 +116,11 @@ def _fused(parts: dict[str, Held], wholes: dict[str, Held]) -> list[tuple[tuple[
     for name, whole in list(wholes.items()):
         names, at = [], 0
         while at < len(whole.rows):
-            options = [p for p in index[(whole.shape[1:], whole.rows[at])]
-                       if p.name in parts and p.name not in names and p.rows == whole.rows[at : at + len(p.rows)]]  # fmt: skip
+            options = [
+                p
+                for p in index[(whole.shape[1:], whole.rows[at])]
+                if p.name in parts and p.name not in names and p.rows == whole.rows[at : at + len(p.rows)]
+            ]
             if not options:
                 break
             part = max(options, key=lambda p: len(p.rows))

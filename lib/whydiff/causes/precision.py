@@ -90,3 +90,9 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         explained=min(1.0, (loss / finding.difference) ** 2),
         experiment=f"ran the reference in {word}: it departs from itself by {number(float(f'{loss:.2g}'))} here, as far as the candidate does",
         fix=f"declare dtype {word} for the candidate, or run it in {usual}")]  # fmt: skip
+
+
+def explain_stored(finding: Finding, lab) -> list[Explanation]:
+    """`explain`, for tensors that are stored in a 16-bit type, and not only hold its values: the whole side runs in it."""
+    tensor = finding.candidate.get(finding.place)
+    return explain(finding, lab) if tensor is not None and tensor.dtype in (torch.bfloat16, torch.float16) else []

@@ -11,30 +11,33 @@ from whydiff.causes.finding import Explanation, Finding, explained_share
 
 
 def explain_ids(finding: Finding, lab) -> list[Explanation]:
-    """Other token ids: another prompt was given."""
-    prompts = {role: _prompt(lab, role) for role in ("reference", "candidate")}
+    """Other token ids: another prompt, or another negative prompt, was given."""
+    return _try_prompt(finding, lab, "prompt", "prompt") or _try_prompt(finding, lab, "negative_prompt", "negative prompt")
+
+
+def _try_prompt(finding: Finding, lab, setting: str, words: str) -> list[Explanation]:
+    prompts = {role: _prompt(lab, role, setting) for role in ("reference", "candidate")}
     patient = lab.sides[lab.patient] if lab.patient else None
-    if None in prompts.values() or prompts["reference"] == prompts["candidate"] or patient is None:
+    if prompts["reference"] == prompts["candidate"] or patient is None:
         return []
-    spelled = patient.spelling("prompt")
+    spelled = patient.spelling(setting)
     target = prompts["reference" if lab.patient == "candidate" else "candidate"]
     if spelled is None:
         return []
     again = lab.run(lab.patient, changes={spelled: target})
-    after = again.events.get(finding.place)
-    given = finding.reference[finding.place]
+    after, given = again.events.get(finding.place), finding.reference[finding.place]
     if after is None or after.tensor.shape != given.shape or not torch.equal(after.tensor, given):
         return []
     return [Explanation(
-        id="prompt", statement=f"candidate was given the prompt {prompts['candidate']!r}, the reference {prompts['reference']!r}",
-        relation={"kind": "prompt", **prompts}, explained=1.0, departs="unknown",
-        experiment="ran the candidate with the reference's prompt: the token ids agree", changes={spelled: target},
-        fix=f"pass the prompt {prompts['reference']!r} to the candidate")]  # fmt: skip
+        id="prompt", statement=f"candidate was given the {words} {prompts['candidate']!r}, the reference {prompts['reference']!r}",
+        relation={"kind": "prompt", "setting": setting, **prompts}, explained=1.0, departs="unknown",
+        experiment=f"ran the candidate with the reference's {words}: the token ids agree", changes={spelled: target},
+        fix=f"pass the {words} {prompts['reference']!r} to the candidate")]  # fmt: skip
 
 
-def _prompt(lab, role):
+def _prompt(lab, role: str, setting: str):
     side = getattr(lab.case, role)
-    prompt = (side.live.call if side.live else {}).get("prompt", side.settings.get("prompt"))
+    prompt = (side.live.call if side.live else {}).get(setting, side.settings.get(setting))
     return prompt if prompt is None or isinstance(prompt, str) else list(prompt)
 
 

@@ -7,7 +7,7 @@ from whydiff.causes.finding import Explanation, Finding
 from whydiff.places import family
 
 EXPERIMENTS = {
-    "initial_noise": (noise.explain,),
+    "initial_noise": (precision.explain_stored, noise.explain),
     "input_ids": (prompt.explain_ids,),
     "prompt_embeds": (prompt.explain_embeds, precision.explain),
     "pooled_prompt_embeds": (prompt.explain_embeds, precision.explain),

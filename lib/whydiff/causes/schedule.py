@@ -21,7 +21,11 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         return []
     mine, theirs = finding.reference[finding.place], finding.candidate[finding.place]
     if finding.probe == "timesteps":
+        if any(trace is not None and trace.at("alphas_cumprod") for trace in lab.traces.values()):
+            return []  # timesteps of a variance-preserving schedule follow other formulas
         mine, theirs = mine.double() / 1000, theirs.double() / 1000
+    if max(mine.max(), theirs.max()) > 1 + 1e-6:
+        return []  # so do its sigmas, which exceed 1
     pair = simplest_pair(fits(mine, lab), fits(theirs, lab))
     if pair is None:
         return []

@@ -16,5 +16,5 @@ def key_values(pairs: list[str] | None, option: str) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise Trouble(f"{option} {pair!r} is not KEY=VALUE. Write {option} {pair.strip() or 'key'}=VALUE.")
-        found[key.strip()] = parse_yaml(value, f"{option} {key}") if value.strip() else None if not value else value
+        found[key.strip()] = parse_yaml(value, f"{option} {key}") if value.strip() else value or None
     return found

@@ -26,7 +26,8 @@ def command(
     facts = defaults_of(name, version or None, model)
     used = known_version(name, version or None, model)
     if version and used != version:
-        typer.echo(f"whydiff: {name} {version} was not looked at; these are the values of {used}, the newest one not later.", err=True)
+        typer.echo(f"whydiff: {name} {version} was not looked at; these are the values of {used}, the newest one not later.",
+                   err=True)  # fmt: skip
     if as_json:
         print(json.dumps([dataclasses.asdict(fact) for fact in facts], indent=1, ensure_ascii=False))
         return

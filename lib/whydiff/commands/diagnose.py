@@ -26,12 +26,14 @@ def command(
     if dry_run:
         return _dry_run(case, overrides, as_json)
     from whydiff.engine.api import study
+    from whydiff.engine.budget import at_most
     from whydiff.engine.expectation import exit_status, shortfall
     from whydiff.evidence.case import load_case
 
     loaded = load_case(case, overrides)
     with progress() as said:
-        measured = study(loaded, progress=_counted(said, budget))
+        with at_most(budget):
+            measured = study(loaded, progress=said)
         if out is not None:
             from whydiff.headless import published
 
@@ -43,25 +45,6 @@ def command(
     if missed:
         typer.echo(f"whydiff: not as expected: {missed}", err=True)
     return exit_status(verdict, loaded.expect)
-
-
-def _counted(said, budget: int | None):
-    """`said`, which ends the diagnosis where a run would exceed the budget."""
-    if budget is None:
-        return said
-    from whydiff.errors import Trouble
-
-    runs = 0
-
-    def counting(text: str) -> None:
-        nonlocal runs
-        runs += text.startswith(("running ", "measuring ", "how much ", "looking for "))
-        if runs > budget:
-            raise Trouble(f"the diagnosis needs more than {budget} runs (it stopped before: {text}). Raise --budget; "
-                          "--dry-run says how many it takes.")  # fmt: skip
-        said(text)
-
-    return counting
 
 
 def _dry_run(case: str, overrides: dict, as_json: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.engine.lab import Lab
-from whydiff.evidence.floor import STANDS_OUT
+from whydiff.evidence.floor import STANDS_OUT, widen
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.places import walk_key
@@ -61,10 +61,10 @@ def leaked(lab: Lab, repeats: dict[str, Trace]) -> list[dict]:
         third = lab.run(role)
         if any(_apart(lab, again, third, p) for p in places if p in third):
             lab.notes.append(f"{role} is not deterministic: two runs in a row differ at {places[0]}")
-            for place in again:
-                if place in first and first[place].shape == again[place].shape:
-                    spread = max(relative_l2(first[place], again[place]), lab.floor.inherited.get(place, 0.0))
-                    lab.floor.inherited[place] = spread
+            widen(lab.floor.inherited, again, third)
+            widen(lab.floor.inherited, first, again)
+            widen(lab.floor.added, again, third)
+            widen(lab.floor.added, first, again)
             continue
         place = places[0]
         entry = place.to_dict() | {"stage": "state_leakage", "run": 2, "difference": relative_l2(first[place], again[place]),

@@ -1,9 +1,14 @@
-"""How many runs a diagnosis takes, said before it starts."""
+"""How many runs a diagnosis takes: said before it starts, and limited while it goes on."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from whydiff.errors import Trouble
 from whydiff.evidence.case import Case
 from whydiff.evidence.floor import ULP_RUNS
+from whydiff.evidence.sides import RunnableSide
 
 
 def planned_runs(case: Case) -> dict:
@@ -24,3 +29,26 @@ def planned_runs(case: Case) -> dict:
         f"1 run of {patient} on the other side's inputs, about 2 for each cause, and 1 for each cause's share of the image"
     plan["certain"] = plan["reference"]["runs"] + plan["candidate"]["runs"] + (patient is not None)
     return plan
+
+
+@contextlib.contextmanager
+def at_most(runs: int | None) -> Iterator[None]:
+    """While the context lasts, the run of a side that would be one too many raises Trouble. None: no limit."""
+    if runs is None:
+        yield
+        return
+    run, done = RunnableSide.run, 0
+
+    def counted(side, *args, **kwargs):
+        nonlocal done
+        if done >= runs:
+            raise Trouble(f"the diagnosis needs more than {runs} runs; there is no verdict. Raise --budget, or leave it out; "
+                          "--dry-run says how many it takes.")  # fmt: skip
+        done += 1
+        return run(side, *args, **kwargs)
+
+    RunnableSide.run = counted
+    try:
+        yield
+    finally:
+        RunnableSide.run = run

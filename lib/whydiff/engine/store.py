@@ -32,10 +32,12 @@ FILE = "study.json"
 def load_or_make(case, folder="", progress: Callable[[str], None] | None = None) -> Study:
     """The study stored in `folder`, if there is one; otherwise a new one of `case`, stored there if a folder is named."""
     if folder and (pathlib.Path(folder) / FILE).is_file():
-        return load_study(folder, case, progress)
-    study = make_study(case, progress=progress)
-    if folder:
-        save_study(study, folder)
+        study = load_study(folder, case, progress)
+    else:
+        study = make_study(case, progress=progress)
+        if folder:
+            save_study(study, folder)
+    study.lab.said("the study is ready")
     return study
 
 
@@ -52,15 +54,27 @@ def save_study(study: Study, folder) -> pathlib.Path:
         study.save_traces(folder / traces)
     lab = study.lab
     data = {
-        "schema": 1, "case": study.case.model_dump(mode="json"), "path": str(study.case.path or ""), "name": study.case.name,
-        "traces": {role: f"{traces}/{role}" for role in roles}, "evidence": lab.evidence, "notes": lab.notes,
-        "floor": {"source": lab.floor.source, "role": lab.floor_role, "inherited": _floors(lab.floor.inherited),
-                  "added": _floors(lab.floor.added)},
+        "schema": 1,
+        "case": study.case.model_dump(mode="json"),
+        "path": str(study.case.path or ""),
+        "name": study.case.name,
+        "traces": {role: f"{traces}/{role}" for role in roles},
+        "evidence": lab.evidence,
+        "notes": lab.notes,
+        "floor": {
+            "source": lab.floor.source,
+            "role": lab.floor_role,
+            "inherited": _floors(lab.floor.inherited),
+            "added": _floors(lab.floor.added),
+        },
         "layouts": {probe: dataclasses.asdict(layout) for probe, layout in lab.layouts.items()},
-        "rows": [_row(row) for row in study.rows], "added": [_row(row) for row in study.added],
-        "named": [_named(entry) for entry in study.named], "declared": lab.declared,
-        "verdict": study.verdict.to_dict(), "environment": study.environment,
-    }  # fmt: skip
+        "rows": [_row(row) for row in study.rows],
+        "added": [_row(row) for row in study.added],
+        "named": [_named(entry) for entry in study.named],
+        "declared": lab.declared,
+        "verdict": study.verdict.to_dict(),
+        "environment": study.environment,
+    }
     path = folder / FILE
     draft = path.with_suffix(".json.part")
     draft.write_text(json.dumps(_plain(data), ensure_ascii=False), encoding="utf-8")
@@ -78,7 +92,9 @@ def load_study(folder, case=None, progress: Callable[[str], None] | None = None)
     except ValueError as error:
         raise Trouble(f"{path}: not whole ({error}). Remove the folder and run the diagnosis again.") from None
     if case is not None and pathlib.Path(str(case)).stem != data["name"]:
-        raise Trouble(f"{path} is the study of {data['name']}, not of {pathlib.Path(str(case)).stem}. Name another folder in study_from.")
+        raise Trouble(
+            f"{path} is the study of {data['name']}, not of {pathlib.Path(str(case)).stem}. Name another folder in study_from."
+        )
     restored = make_case(data["case"], str(path))
     restored.path = data["path"] or None
     lab = Lab(restored, progress or (lambda text: None))
@@ -90,8 +106,10 @@ def load_study(folder, case=None, progress: Callable[[str], None] | None = None)
     floor = data["floor"]
     lab.floor = Floor(_read_floors(floor["inherited"]), _read_floors(floor["added"]), floor["source"])
     lab.floor_role, lab.evidence, lab.notes, lab.declared = floor["role"], data["evidence"], data["notes"], data["declared"]
-    lab.layouts = {probe: Layout(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-                   for probe, entry in data["layouts"].items()}  # fmt: skip
+    lab.layouts = {
+        probe: Layout(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
+        for probe, entry in data["layouts"].items()
+    }
     rows, added = ([_read_row(entry) for entry in data[key]] for key in ("rows", "added"))
     named = [_read_named(entry, lab) for entry in data["named"]]
     return Study(restored, lab, rows, added, named, Verdict.from_dict(data["verdict"]), data["environment"])
@@ -101,7 +119,7 @@ class SidesOnDemand(dict):
     """A lab's sides, each loaded from the case when it is first asked for."""
 
     def __init__(self, lab: Lab):
-        super().__init__({role: None for role in lab.case.sides()})
+        super().__init__(dict.fromkeys(lab.case.sides()))
         self._lab = lab
         self._waiting = {role for role, side in lab.case.sides().items() if side.live}
 
@@ -141,16 +159,25 @@ def _read_floors(entries: list) -> dict[Place, float]:
 
 def _named(entry: Named) -> dict:
     finding = entry.finding
-    return {"probe": finding.probe, "places": [_place(p) for p in finding.places], "difference": finding.difference, "floor": finding.floor,
-            "why": finding.why, "explanations": [dataclasses.asdict(e) | {"covers": sorted(e.covers)} for e in entry.explanations],
-            "changes": entry.changes, "probes": sorted(entry.probes)}  # fmt: skip
+    return {
+        "probe": finding.probe,
+        "places": [_place(p) for p in finding.places],
+        "difference": finding.difference,
+        "floor": finding.floor,
+        "why": finding.why,
+        "explanations": [dataclasses.asdict(e) | {"covers": sorted(e.covers)} for e in entry.explanations],
+        "changes": entry.changes,
+        "probes": sorted(entry.probes),
+    }
 
 
 def _read_named(entry: dict, lab: Lab) -> Named:
     """A finding with the tensors of the two traces at its places (what the patient made of equal inputs is not stored)."""
     places = [Place(**place) for place in entry["places"]]
     reference = _at(lab.traces["reference"], places)
-    finding = Finding(entry["probe"], places, reference, _at(lab.traces["candidate"], places), entry["difference"], entry["floor"], entry["why"])
+    finding = Finding(
+        entry["probe"], places, reference, _at(lab.traces["candidate"], places), entry["difference"], entry["floor"], entry["why"]
+    )
     explanations = [Explanation(**(e | {"covers": set(e["covers"])})) for e in entry["explanations"]]
     return Named(finding, explanations, entry["changes"], set(entry["probes"]))
 

@@ -68,7 +68,7 @@ def study(case: Case, said: Callable[[str], None] = lambda text: None) -> Study:
     lab = Lab(case, said)
     lab.load()
     lab.record_both()
-    repeats = lab.measure_floor()
+    leaks = leaked(lab, lab.measure_floor())
     verdict = Verdict(verdict="different", summary="", case=case.name, question=case.question, evidence=dict(lab.evidence))
     named: list[Named] = []
     rows: list[Row] = []
@@ -86,7 +86,7 @@ def study(case: Case, said: Callable[[str], None] = lambda text: None) -> Study:
         effects = image_effects(lab, named)
     else:
         named, effects = walk_recorded(lab, rows, sizes), {}
-    conclude(verdict, lab, rows, named, effects, leaked(lab, repeats))
+    conclude(verdict, lab, rows, named, effects, leaks)
     if verdict.agrees:
         check_vacuous(verdict, lab)
     verdict.summary = summary.sentence(verdict, lab)
@@ -102,6 +102,9 @@ def comparable(lab: Lab) -> bool:
 
 def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], effects: dict, leaks: list[dict]) -> None:
     """Fill the verdict from what was found. The order of causes is that of the pipeline."""
+    if leaks:  # what only runs after other runs show is the leak's
+        apart = {row.place for row in rows if row.stands_out}
+        named[:] = [entry for entry in named if entry.explanations or entry.finding.place in apart]
     named.sort(key=lambda entry: walk_key(entry.finding.place))
     source = lab.floor.source
     for entry in named:
@@ -184,6 +187,8 @@ def image_effects(lab: Lab, named: list[Named]) -> dict[int, float | None]:
 
 def nothing_moved(lab: Lab, trace: Trace, place: Place, changes: dict) -> bool:
     """True when no place after `place` changed although its value was replaced by a different one."""
+    if place not in trace.moved:
+        return False
     before = lab.traces[lab.patient] if not changes else lab.run(lab.patient, changes=changes)
     later = [p for p in trace if walk_key(p) > walk_key(place) and p in before and p.probe != place.probe]
     return bool(later) and all(torch.equal(trace[p], before[p]) for p in later if trace[p].shape == before[p].shape)

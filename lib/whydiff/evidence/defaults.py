@@ -47,7 +47,7 @@ def _settings(key: str, value) -> list[tuple[str, Any, str]]:
     """(key, value, remark) in the words of a case's settings: `default.height/width: 1024x768` are two of them."""
     value = None if value == "None" else value
     if key.startswith("fallback.") and key.endswith("_if_unset"):
-        return [(key.removeprefix("fallback.").removesuffix("_if_unset"), value, "where the request has neither height nor width")]
+        return [(key.removeprefix("fallback.").removesuffix("_if_unset"), value, "where a request has neither height nor width")]
     if not key.startswith("default."):
         return [(key, value, "")]
     keys = [_SPELLINGS.get(name, name) for name in key.removeprefix("default.").split("/")]

@@ -63,7 +63,7 @@ def _torch(path: pathlib.Path) -> dict[str, torch.Tensor]:
         raise Trouble(f"{path}: holds more than tensors, and reading it could run code. Save plain tensors: "
                       "torch.save(tensor.cpu(), ...), or use safetensors.") from None  # fmt: skip
     except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise Trouble(f"{path}: cannot be read as a torch file ({_first_line(error)}). Was it cut short? Copy it again.") from None
+        raise Trouble(f"{path}: cannot be read as a torch file ({_first_line(error)}). Cut short? Copy it again.") from None
     found = dict(_named(held, ""))
     if not found:
         raise Trouble(f"{path}: holds a {type(held).__name__} without tensors.")
@@ -90,7 +90,7 @@ def _numpy(path: pathlib.Path) -> dict[str, torch.Tensor]:
         held = np.load(path, allow_pickle=False)
         arrays = {"": held} if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise Trouble(f"{path}: cannot be read as numpy data ({_first_line(error)}). Cut short, or an array of objects?") from None
+        raise Trouble(f"{path}: cannot be read as numpy data ({_first_line(error)}). Cut short, or objects?") from None
     return {name: as_tensor(array, f"{path} {name}".strip()) for name, array in arrays.items()}
 
 

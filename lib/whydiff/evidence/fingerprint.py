@@ -74,10 +74,10 @@ def _walk(value, seen: dict, depth: int) -> str:
     if isinstance(value, (torch.dtype, torch.device, torch.Size)):
         return repr(value)
     if id(value) in seen:
-        return seen[id(value)]
+        return seen[id(value)][1]
     if depth <= 0:
         return type(value).__qualname__
-    seen[id(value)] = "cycle"
+    seen[id(value)] = (value, "cycle")  # the value is kept alive: an id is only unique among living objects
     if isinstance(value, torch.Tensor):
         text = tensor_fingerprint(value)
     elif isinstance(value, torch.nn.Module):
@@ -100,8 +100,9 @@ def _walk(value, seen: dict, depth: int) -> str:
         attributes = getattr(value, "__dict__", {})
         text = repr((_class_source(type(value)), [(k, _walk(v, seen, depth - 1)) for k, v in sorted(attributes.items())
                                                   if k not in _IGNORED]))  # fmt: skip
-    seen[id(value)] = hashlib.sha256(text.encode()).hexdigest()
-    return seen[id(value)]
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    seen[id(value)] = (value, digest)
+    return digest
 
 
 def _module(module: torch.nn.Module, seen: dict, depth: int) -> str:

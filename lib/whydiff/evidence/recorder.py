@@ -33,7 +33,6 @@ class Recorder:
         self.writer = writer
         self.step: int | None = None  # the sampler step that is running, as far as known
         self.branch: str | None = None
-        self.substituted: set[Place] = set()
         self._seen: Counter = Counter()
 
     def observe(self, name, tensor, *, step=None, branch=None, module=None, component=None):
@@ -53,8 +52,10 @@ class Recorder:
         other = self.substitute(place, event.tensor)
         if other is None or other.shape != tensor.shape:
             return tensor
-        self.substituted.add(place)
-        return other.detach().to(device=tensor.device, dtype=tensor.dtype, copy=True)
+        other = other.detach().to(device=tensor.device, dtype=tensor.dtype, copy=True)
+        if not torch.equal(other, own):
+            self.trace.moved.add(place)
+        return other
 
     def observe_nested(self, name, value, *, step=None, branch=None, component=None):
         """`observe` for tensors inside lists, tuples and dicts; anything else passes through untouched."""

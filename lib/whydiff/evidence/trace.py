@@ -71,6 +71,7 @@ class Trace:
         self.floor: dict[str, float] = floor or {}
         self.complete = complete
         self.events: dict[Place, Event] = {}
+        self.moved: set[Place] = set()  # where an experiment put a value that differs from the run's own
 
     def add(self, event: Event) -> None:
         self.events[event.place] = event

@@ -25,7 +25,8 @@ STAGE_NAMES = {
 }  # fmt: skip
 STATES = {
     "cause": ("✗", "goes wrong here"), "unexplained": ("?", "unexplained, here"), "inherits": ("→", "inherits"),
-    "settings": ("≠", "differ, see below"), "noise": ("≈", "within noise"), "same": ("=", "equal"), "declared": ("≈", "declared"), "none": ("·", "not compared"),
+    "settings": ("≠", "differ, see below"), "noise": ("≈", "within noise"), "same": ("=", "equal"),
+    "declared": ("≈", "declared"), "none": ("·", "not compared"),
 }  # fmt: skip
 
 
@@ -33,13 +34,13 @@ def contents(study, *, notebooks: list[str], command: str) -> dict:
     verdict = study.verdict.to_dict()
     names = {role: getattr(study.case, role).name or role for role in ("reference", "candidate")}
     return {
-        "title": study.case.title or study.case.name, "verdict": verdict, "headline": WORDS[verdict["verdict"]], "names": names,
-        "where": where, "stages": stages(study), "causes": ranked(verdict["causes"]), "images": images(study, names),
+        "title": study.case.title or study.case.name, "verdict": verdict, "headline": WORDS[verdict["verdict"]],
+        "names": names, "where": where, "stages": stages(study), "causes": ranked(verdict["causes"]), "images": images(study, names),
         "parameters": settings_rows(study), "environments": environments(study), "producers": producers(study),
         "probes": probe_rows(study), "schedules": schedules(study, names), "noise": noise(study),
         "audits": audits(verdict["audits"], notebooks), "command": command, "version": __version__,
         "stage_names": STAGE_NAMES, "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "share": share(verdict["causes"]),
+        "share": share(verdict["causes"]), "floor_source": study.lab.floor.source,
     }  # fmt: skip
 
 
@@ -170,11 +171,13 @@ def noise(study) -> list[dict]:
         tensor = trace.get("initial_noise") if trace is not None else None
         if tensor is not None and tensor.ndim >= 2 and tensor.is_floating_point():
             axes = "channel 0, height by width" if tensor.ndim >= 4 else "tokens by channels"
-            shown.append({"role": role, "png": pictures.heat(tensor.float().numpy()), "shape": list(tensor.shape), "axes": axes,
-                          "mean": rounded(float(tensor.float().mean())), "std": rounded(float(tensor.float().std(correction=0)))})  # fmt: skip
+            values = tensor.float()
+            shown.append({"role": role, "png": pictures.heat(values.numpy()), "shape": list(tensor.shape), "axes": axes,
+                          "mean": rounded(float(values.mean())), "std": rounded(float(values.std(correction=0)))})  # fmt: skip
     return shown
 
 
 def audits(found: list[dict], notebooks: list[str]) -> list[dict]:
     """The audits with the notebook of each, for a link that works beside the report."""
-    return [audit | {"notebook": next((n for n in notebooks if n.removesuffix(".ipynb").endswith(audit["name"])), "")} for audit in found]
+    stems = {n.removesuffix(".ipynb"): n for n in notebooks}
+    return [audit | {"notebook": next((n for stem, n in stems.items() if stem.endswith(audit["name"])), "")} for audit in found]

@@ -16,7 +16,8 @@ def render(study, *, notebooks: list[str] = (), command: str = "") -> str:
                                      undefined=jinja2.StrictUndefined)  # fmt: skip
     environment.filters |= {"figure": figure, "percent": percent, "sentence": sentence}
     style = (here / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(style=style, **contents(study, notebooks=list(notebooks), command=command))
+    shown = contents(study, notebooks=list(notebooks), command=command)
+    return environment.get_template("report.html.j2").render(style=style, **shown)
 
 
 def write_report(study, path, *, notebooks: list[str] = (), command: str = "") -> pathlib.Path:

@@ -81,7 +81,7 @@ def curves(series: dict[str, list[float]], y_label: str, width: int = 560, heigh
     parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(y_label)} over the step">']
     for tick in np.linspace(low, high, 5):
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-                     f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.3g}</text>')  # fmt: skip
+                     f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>')  # fmt: skip
     for step in sorted({round(s) for s in np.linspace(0, longest - 1, min(longest, 7))}):
         parts.append(f'<text x="{x(step):.1f}" y="{height - 16}" text-anchor="middle">{step}</text>')
     parts.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 2}" text-anchor="middle">step</text>')

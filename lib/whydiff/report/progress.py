@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -9,8 +10,11 @@ from collections.abc import Callable
 def line() -> Callable[[str], None]:
     """A `progress` for `whydiff.study`: each piece of work replaces the one before, in one output of the cell.
 
-    Outside a notebook nothing is shown.
+    Outside a notebook nothing is shown. Call it before torch, diffusers and transformers are imported: tqdm reads its
+    switch at import, and their own bars and warnings would fill the cell.
     """
+    for variable, value in {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}.items():
+        os.environ.setdefault(variable, value)
     from IPython import get_ipython
     from IPython.display import HTML, display
 

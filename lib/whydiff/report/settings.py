@@ -54,7 +54,8 @@ def producers(study) -> list[dict]:
         trace = study.lab.traces.get(role)
         made = (trace.producer if trace is not None else None) or {}
         parts = {key: made.get(key) for key in ("name", "package", "version", "entry", "code") if made.get(key)}
-        rows.append({"role": role, "evidence": study.verdict.evidence.get(role, ""), "parts": {k: str(v)[:200] for k, v in parts.items()}})
+        evidence = study.verdict.evidence.get(role, "")
+        rows.append({"role": role, "evidence": evidence, "parts": {k: str(v)[:200] for k, v in parts.items()}})
     return rows
 
 

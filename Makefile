@@ -1,0 +1,48 @@
+# Everything one does with this repository. `make` alone lists it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+CASE ?= data/cases/flux_port.yaml
+NBVAL := --nbval-lax --nbval-cell-timeout=180 --timeout=600 -p no:cacheprovider
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup investigate test lint lab models lock clean
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
+
+setup: $(VENV)/.stamp ## make .venv from requirements.lock, whydiff installed editable
+
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or later was not found; set PYTHON=/path/to/python" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+# whydiff exits 1 where the sides differ: that is an answer, and only 2 is trouble.
+investigate: setup ## why does the port's picture differ? (CASE=... for another case)
+	@$(BIN)/whydiff investigate $(CASE) || test $$? -eq 1
+
+test: setup lint ## ruff, pytest, then every notebook by nbval
+	$(BIN)/python -m pytest tests
+	$(if $(wildcard notebooks/*.ipynb),$(BIN)/python -m pytest $(NBVAL) notebooks)
+
+lint: setup ## ruff over code and notebooks
+	$(BIN)/ruff check
+
+lab: setup ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+models: setup ## train the two small models again (see data/training)
+	$(BIN)/python data/training/train_vae.py
+	$(BIN)/python data/training/train_flow.py
+	$(BIN)/python data/training/make_wan.py
+
+lock: setup ## write requirements.lock from what is installed in .venv
+	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' \
+	  | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock.part && mv requirements.lock.part requirements.lock
+
+clean: ## remove reports and caches; .venv stays
+	rm -rf reports .pytest_cache .ruff_cache .hypothesis build
