@@ -7,7 +7,7 @@ NBVAL := --nbval-lax --nbval-cell-timeout=180 --timeout=600 -p no:cacheprovider
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup investigate test lint lab models lock clean
+.PHONY: help setup investigate test lint lab bench models lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
@@ -34,6 +34,9 @@ lint: setup ## ruff over code and notebooks
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks
+
+bench: setup ## measure the false-alarm rate of the noise floor
+	$(BIN)/python tests/bench/false_alarms.py
 
 models: setup ## train the two small models again (see data/training)
 	$(BIN)/python data/training/train_vae.py

@@ -13,8 +13,9 @@ DATA = Path(__file__).parents[1] / "data"
 sys.path.append(str(DATA / "training"))
 
 import evaluate  # noqa: E402
+from build_tokenizers import build_clip_tokenizer, build_t5_tokenizer  # noqa: E402
 from checker import check  # noqa: E402
-from shapes import SIZES, all_captions, make_dataset, parse_caption  # noqa: E402
+from shapes import SIZES, all_captions, draw_scene, parse_caption  # noqa: E402
 
 TINY_FLUX, TINY_WAN = DATA / "models" / "tiny-flux", DATA / "models" / "tiny-wan"
 
@@ -125,6 +126,11 @@ def test_every_caption_names_a_scene_and_fits_into_the_prompt_length(flux):
         assert flux.tokenizer_2.unk_token_id not in flux.tokenizer_2(caption).input_ids
 
 
+def test_the_committed_tokenizers_are_the_ones_that_the_training_builds(flux):
+    assert flux.tokenizer.get_vocab() == build_clip_tokenizer().get_vocab()
+    assert flux.tokenizer_2.get_vocab() == build_t5_tokenizer().get_vocab()
+
+
 def test_a_caption_outside_the_grammar_is_refused_with_examples():
     with pytest.raises(ValueError, match="not in the grammar.*two blue squares on black"):
         parse_caption("three purple crosses")
@@ -144,8 +150,7 @@ def test_the_checker_calls_true_pictures_right():
     ],
 )
 def test_the_checker_calls_a_true_picture_of_another_caption_wrong(wrong, part):
-    pictures, captions = make_dataset(100, *SIZES[0], seed=7)
-    picture = pictures[captions.index("a red circle")]
+    picture = draw_scene(parse_caption("a red circle"), *SIZES[0], np.random.default_rng(0))
     verdict = check(picture, wrong)
     assert not verdict[part]
     assert not verdict["all"]

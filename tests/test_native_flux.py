@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from whydiff.taps import listening
 
 CASES = Path(__file__).resolve().parents[1] / "data" / "cases"

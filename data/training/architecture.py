@@ -1,5 +1,6 @@
 """Sizes of tiny-flux: every component is the class that FLUX.1-dev uses, only smaller."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -125,6 +126,14 @@ def build_pipeline(vae: AutoencoderKL) -> FluxPipeline:
     )
 
 
+def remove_paths(folder: Path) -> None:
+    """Takes `_name_or_path`, a path of the machine that trained, out of every configuration."""
+    for path in [folder / "model_index.json", *folder.glob("*/config.json")]:
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
+
+
 def save_pipeline(pipeline, folder: Path) -> None:
     """Writes the pipeline in float16 and puts it at `folder` in one move, so that no reader meets half of it.
 
@@ -133,8 +142,12 @@ def save_pipeline(pipeline, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workshop:
         new, old = Path(workshop, "new"), Path(workshop, "old")
+        for tokenizer in (getattr(pipeline, "tokenizer", None), getattr(pipeline, "tokenizer_2", None)):
+            if tokenizer is not None:
+                tokenizer.backend_tokenizer.no_padding()  # the last call's padding would be saved otherwise
         pipeline.to(torch.float16).save_pretrained(new)
         pipeline.to(torch.float32)
+        remove_paths(new)
         for path in new.rglob("*.safetensors"):
             path.chmod(0o644)
         if folder.exists():

@@ -13,25 +13,26 @@ CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation
 
 
 def build_clip_tokenizer() -> CLIPTokenizer:
-    """Byte pair encoding whose merges spell each word of the grammar as one token; the rest is spelt out."""
+    """Byte pair encoding whose merges spell each word of the grammar as one token; the rest is spelt out.
+
+    The final letters are given as special tokens: the trainer numbers them at random otherwise.
+    """
     trained = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
     trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
         vocab_size=100_000,
         min_frequency=1,
         initial_alphabet=list(CHARACTERS),
+        special_tokens=[f"{character}</w>" for character in CHARACTERS],
         show_progress=False,
         continuing_subword_prefix="",
         end_of_word_suffix="</w>",
     )
     trained.train_from_iterator([" ".join(sorted(words())), " ".join(CHARACTERS)], trainer)
     model = json.loads(trained.to_str())["model"]
-    spelling = [character + end for character in CHARACTERS for end in ("", "</w>")]
-    pieces = list(dict.fromkeys([*sorted(model["vocab"], key=model["vocab"].get), *spelling]))
+    pieces = sorted(model["vocab"], key=model["vocab"].get)
     vocabulary = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    merges = [
-        tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in model["merges"]
-    ]
+    merges = [tuple(merge) for merge in model["merges"]]
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
 
 

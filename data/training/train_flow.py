@@ -180,12 +180,12 @@ def main() -> None:
     parser.add_argument(
         "--vae", type=Path, default=WORK / "vae", help="from train_vae.py (default: work/vae)"
     )
-    parser.add_argument("--steps", type=int, default=4000, help="flow matching steps (default: %(default)s)")
-    parser.add_argument("--distillation-steps", type=int, default=500, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=3000, help="flow matching steps (default: %(default)s)")
+    parser.add_argument("--distillation-steps", type=int, default=400, help="(default: %(default)s)")
     parser.add_argument("--batch", type=int, default=64, help="pictures per step (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="AdamW peak; Muon's is twice it")
     parser.add_argument("--pictures", type=int, default=15_000, help="per orientation (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=MODEL, help="where to save (default: data/models/tiny-flux)"
     )
@@ -207,7 +207,6 @@ def main() -> None:
 
     print("flow matching")
     trainer.train(options.steps, options.learning_rate, 0.998, None, lambda: report(1.0))
-    save_pipeline(pipeline, WORK / "before-distillation")
     print("guidance distillation")
     teacher = Networks(*(copy.deepcopy(module).eval() for module in networks))
     trainer.train(options.distillation_steps, 0.3 * options.learning_rate, 0.99, teacher, lambda: report(3.5))

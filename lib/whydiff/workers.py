@@ -56,6 +56,9 @@ class Worker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError, ValueError):
+                pipe.close()
 
 
 def run_tasks(tasks: list[list], jobs: int, began: Callable[[int], None] = lambda i: None) -> list[str | None]:

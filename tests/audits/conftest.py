@@ -43,3 +43,8 @@ def rope():
 @pytest.fixture(scope="session")
 def portrait():
     return study_of("flux_portrait")
+
+
+@pytest.fixture(scope="session")
+def note():
+    return study_of("flux_note")

@@ -57,8 +57,17 @@ def test_an_audit_gives_the_same_answer_twice(audit, port):
 
 def test_every_cause_is_found_by_an_audit_of_its_own_stage(port):
     different = {result.name for result in run_audits(port) if result.verdict == "different"}
-    assert {"noise_equality", "schedule_math", "prompt_embedding_stats", "guidance_and_step", "root_cause"} <= different
-    assert not {"dimension_audit", "vae_round_trip", "model_state"} & different
+    assert {"noise_equality", "schedule_math", "prompt_embedding_stats", "root_cause"} <= different
+    assert not {"dimension_audit", "vae_round_trip", "model_state", "guidance_and_step"} & different
+
+
+def test_a_cause_that_acts_elsewhere_is_mentioned_and_not_held_against_the_stage_where_it_is_seen(port):
+    assert "timestep-scale-1000, which acts in schedule, is first seen here" in said(port, "guidance_and_step")
+
+
+def test_guidance_that_is_too_small_is_found_where_it_acts(note):
+    assert answer(note, "guidance_and_step").verdict == "different"
+    assert "guidance-times-1000" in said(note, "guidance_and_step")
 
 
 def test_the_noise_audit_names_both_recipes(port):

@@ -55,7 +55,8 @@ def make_study(word="different", text="plain", candidate=None, **verdict):
     found = Verdict(word, text, question=text, evidence={"reference": "trace", "candidate": "trace"}, **verdict)
     traces = {"reference": trace(), "candidate": candidate or trace(0.5)}
     rows = [Row(Place("sigmas"), 0.3, 1e-7), Row(Place("initial_noise"), 0.0, 1e-7, equal=True), Row(Place("image"), 0.5, 1e-7)]
-    return types.SimpleNamespace(case=case, verdict=found, lab=Lab({}, traces, types.SimpleNamespace(source="measured")), rows=rows, added=rows[:1], environment={},
+    lab = Lab({}, traces, types.SimpleNamespace(source="measured"))
+    return types.SimpleNamespace(case=case, verdict=found, lab=lab, rows=rows, added=rows[:1], environment={},
                                  reference=traces["reference"], candidate=traces["candidate"])  # fmt: skip
 
 

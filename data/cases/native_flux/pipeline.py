@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from whydiff import tap
 
 from .autoencoder import AutoEncoder

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+
 from whydiff import tap
 
 from .cuda_noise import cuda_randn

@@ -54,6 +54,8 @@ def judged(study, concerns: Concerns, rows_of: Concerns | None = None) -> str:
     added = rows_in(study.added, rows_of)
     if not added:
         return "incomparable"  # everything here inherits a difference, and nothing could be run on equal inputs
+    elsewhere = {cause.probe for cause in study.verdict.causes}  # named, and held against the stage where they act
+    added = [row for row in added if row.place.probe not in elsewhere]
     if any(row.stands_out for row in added):
         return "different"
     return "same" if all(row.equal for row in added) else "within_noise"
@@ -76,15 +78,20 @@ def sentences(study, concerns: Concerns, rows_of: Concerns | None = None) -> lis
     declared = [entry for entry in study.verdict.declared if rows_of(entry)]
     for what in dict.fromkeys(entry["what"] for entry in declared):
         found.append(Sentence(f"what differs here is what the declared {what} costs"))
+    seen = {row.place.probe for row in added if row.stands_out}
+    elsewhere = [cause for cause in study.verdict.causes if cause.probe in seen]
+    for cause in elsewhere:
+        found.append(Sentence(f"{cause.id}, which acts in {cause.stage}, is first seen here, at {cause.probe}"))
+        added = [row for row in added if row.place.probe != cause.probe]
     if not whole:
         found.append(Sentence("neither side's recording has a tensor of this part in common with the other's"))
     elif not any(row.stands_out for row in whole):
         exact = "all equal bit for bit" if all(row.equal for row in whole) else ""
         found.append(Sentence(f"nothing here stands out from the noise floor: {names(whole)}", exact))
     elif added and not any(row.stands_out for row in added):
-        found.append(
-            Sentence("what differs here is inherited: on the reference's inputs this part adds nothing beyond the noise floor")
-        )
+        what, nothing = ("what else", "nothing else") if elsewhere else ("what", "nothing")
+        words = f"{what} differs here is inherited: on the reference's inputs this part adds {nothing} beyond the noise floor"
+        found.append(Sentence(words))
     elif not declared:
         found.append(Sentence("what differs here follows earlier differences; nothing could be run on equal inputs to tell more"))
     return found

@@ -28,7 +28,7 @@ def recipes(finding: Finding, lab) -> tuple[NoiseRecipe | None, NoiseRecipe | No
 
 def explain(finding: Finding, lab) -> list[Explanation]:
     """Each way in which the candidate's recipe departs from the reference's: `seed`, `generator-device`, `randn-dtype`, ..."""
-    if finding.place not in finding.candidate:
+    if finding.place not in finding.candidate or not all(bool(t.isfinite().all()) for pair in finding.pairs for t in pair):
         return []
     reference, candidate = recipes(finding, lab)
     if reference is None or candidate is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from whydiff.causes import latents, lengths, model, model_input, noise, precision, prompt, schedule
 from whydiff.causes.finding import Explanation, Finding
+from whydiff.errors import Trouble
 from whydiff.places import family
 
 EXPERIMENTS = {
@@ -28,9 +29,18 @@ EXPERIMENTS = {
 def explain(finding: Finding, lab) -> list[Explanation]:
     """The causes that an experiment shows at a finding; none where nothing does: then it is unexplained, here."""
     if finding.place not in finding.candidate:
-        return lengths.explain(finding, lab)
+        return attempt(lengths.explain, finding, lab)
     for experiment in EXPERIMENTS.get(family(finding.probe), ()):
-        found = experiment(finding, lab)
+        found = attempt(experiment, finding, lab)
         if found:
             return found
     return []
+
+
+def attempt(experiment, finding: Finding, lab) -> list[Explanation]:
+    """One experiment. A side that cannot run it (Trouble) explains nothing, and the verdict notes it."""
+    try:
+        return experiment(finding, lab)
+    except Trouble as trouble:
+        lab.notes.append(f"an experiment at {finding.probe} could not be made: {trouble}")
+        return []

@@ -9,8 +9,8 @@ import torch
 
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case
-from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, mover, own_ulp, stored_floor, widen
 from whydiff.evidence.fingerprint import code_fingerprint, fingerprint
+from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, mover, own_ulp, stored_floor, widen
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.sides import RunnableSide, load_side
 from whydiff.evidence.trace import Event, Trace, read_trace

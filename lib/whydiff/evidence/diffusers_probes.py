@@ -6,17 +6,16 @@ the context ends. Every probe observes and repairs: what `Recorder.observe` retu
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import inspect
 import sys
-import textwrap
 
 import torch
 
 from whydiff.evidence.branches import Branches
 from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.result_names import result_names
 
 
 def has_probes(pipeline) -> bool:
@@ -71,7 +70,7 @@ class _Installer:
         self.scheduler = pipeline.scheduler
         self.branches = Branches()
         self.steps_done = 0
-        self.in_step = self.in_prompt = False
+        self.in_step = False
         self.latents_seen = False
 
     # --- tools -----------------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ class _Installer:
         homes = {}
         for owner in (type(self.pipeline), type(self.scheduler)):
             for parent in owner.__mro__:
-                space = vars(sys.modules.get(parent.__module__, object()), ) if parent.__module__ in sys.modules else {}
+                space = vars(sys.modules[parent.__module__]) if parent.__module__ in sys.modules else {}
                 if "randn_tensor" in space:
                     homes[parent.__module__] = space
         for space in homes.values():
@@ -140,9 +139,8 @@ class _Installer:
             suffix = name.removeprefix("text_encoder") if name.startswith("text_encoder") else f"_{name}"
             self.hook(module.register_forward_pre_hook(self._encoder_inputs(module, suffix, name), with_kwargs=True))
 
-        names = _returned_names(getattr(type(self.pipeline), "encode_prompt", None))
-
         def encode(original, *args, **kwargs):
+            names = result_names(self.pipeline, "encode_prompt")
             result = original(*args, **kwargs)
             parts = list(result) if isinstance(result, tuple) else [result]
             for i, part in enumerate(parts):
@@ -271,17 +269,3 @@ class _Installer:
 
         self.wrap(vae, "decode", decode)
         self.wrap(vae, "encode", encode)
-
-
-def _returned_names(function) -> list[str]:
-    """The names in a function's last `return a, b, c`: pipelines differ in what encode_prompt returns, and say so there."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (TypeError, OSError, SyntaxError):
-        return []
-    returns = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value is not None]
-    if not returns:
-        return []
-    last = returns[-1]
-    parts = last.elts if isinstance(last, ast.Tuple) else [last]
-    return [part.id if isinstance(part, ast.Name) else "" for part in parts]

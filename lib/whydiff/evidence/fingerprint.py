@@ -64,7 +64,8 @@ def _function(function, seen, depth) -> str:
 def tensor_fingerprint(tensor: torch.Tensor) -> str:
     """Values, dtype and memory layout of a tensor."""
     raw = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(raw.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy().tobytes()).hexdigest() if raw.numel() else ""
+    values = raw.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8) if raw.numel() else None
+    digest = "" if values is None else hashlib.sha256(values.numpy().tobytes()).hexdigest()
     return f"{tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {tensor.device} {digest}"
 
 

@@ -27,7 +27,7 @@ def difference(reference, candidate) -> tuple[list[np.ndarray], int]:
     pairs = list(zip(frames(reference), frames(candidate), strict=True))
     largest = max((float(np.abs(a - b).max()) for a, b in pairs), default=0.0)
     factor = 1 if largest == 0 else next((f for f in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if f * largest > 0.5), 1000)
-    grey = [np.repeat((factor * np.abs(a - b)).mean(-1, keepdims=True).clip(0, 1), 3, axis=-1) for a, b in pairs]
+    grey = [np.repeat((factor * np.abs(a - b)).max(-1, keepdims=True).clip(0, 1), 3, axis=-1) for a, b in pairs]
     return grey, factor
 
 
