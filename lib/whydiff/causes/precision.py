@@ -7,7 +7,7 @@ import torch
 from whydiff.causes.finding import Explanation, Finding, number
 
 # A twin's loss is one draw of rounding errors, and so is the candidate's; two draws of one size differ by less than
-# this factor (largest ratio seen over the healthy bfloat16 and float16 ports: docs/decisions/0002-noise-floor.md).
+# this factor (docs/decisions/0002-noise-floor.md).
 SAME_SIZE = 4.0
 
 NAMES = {"bfloat16": torch.bfloat16, "bf16": torch.bfloat16, "float16": torch.float16, "fp16": torch.float16, "half": torch.float16,

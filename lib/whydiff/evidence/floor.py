@@ -19,7 +19,7 @@ from whydiff.places import Place, family
 
 # How many floors a difference must exceed. Measured, not chosen: see docs/decisions/0002-noise-floor.md, which gives
 # the largest ratio seen between healthy implementations and the false-alarm rate at this factor.
-STANDS_OUT = 12.0
+STANDS_OUT = 4.0
 ULP_RUNS = 2
 
 _ONE_SIDED = {"sigmas", "timesteps", "alphas_cumprod", "step_noise"}  # a sigma of 1 must not become more than 1
