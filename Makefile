@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 CASE ?= data/cases/flux_port.yaml
+# Two processes of one thread each: the models are tiny, and OpenMP threads that spin starve each other on a busy machine.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 NBVAL := --nbval-lax --nbval-cell-timeout=180 --timeout=600 -p no:cacheprovider
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -26,8 +28,8 @@ investigate: setup ## why does the port's picture differ? (CASE=... for another 
 	@$(BIN)/whydiff investigate $(CASE) || test $$? -eq 1
 
 test: setup lint ## ruff, pytest, then every notebook by nbval
-	$(BIN)/python -m pytest tests
-	$(if $(wildcard notebooks/*.ipynb),$(BIN)/python -m pytest $(NBVAL) notebooks)
+	$(PYTEST) tests
+	$(PYTEST) $(NBVAL) notebooks
 
 lint: setup ## ruff over code and notebooks
 	$(BIN)/ruff check

@@ -110,7 +110,7 @@ class Verdict:
     def __str__(self) -> str:
         lines = [self.summary]
         for number, cause in enumerate(self.causes, 1):
-            effect = "" if cause.image_effect is None else f", {cause.image_effect:.0%} of the image's difference"
+            effect = "" if cause.image_effect is None else f", {share(cause.image_effect)} of the image's difference"
             lines.append(f"{number}. {cause.id} ({cause.stage}, {cause.probe}): {cause.statement}")
             lines.append(f"   proof: {cause.experiment}; explained {cause.explained:.3g}{effect}")
             lines.append(f"   departs: {cause.departs}. fix: {cause.fix}")
@@ -133,7 +133,7 @@ class Verdict:
         if self.causes:
             rows += ["| | cause | where | what | proof | explained | share of the image |", "|-|-|-|-|-|-|-|"]
         for number, cause in enumerate(self.causes, 1):
-            effect = "" if cause.image_effect is None else f"{cause.image_effect:.0%}"
+            effect = "" if cause.image_effect is None else share(cause.image_effect)
             cells = [number, f"`{cause.id}`", where(cause.to_dict()), cause.statement, cause.experiment,
                      f"{cause.explained:.3g}", effect]  # fmt: skip
             rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
@@ -152,6 +152,11 @@ def where(entry: dict) -> str:
     if entry.get("branch"):
         words += f", {entry['branch']}"
     return words
+
+
+def share(effect: float) -> str:
+    """A share of the image's difference in words: `29%`, `less than 1%`; negative where repairing one cause alone makes it worse."""
+    return "less than 1%" if abs(effect) < 0.01 else f"{effect:.0%}"
 
 
 def describe(entry: dict) -> str:

@@ -30,6 +30,7 @@ VIEWS = {
     "sizes": ((1, 1), [{"reference": (48, 64), "candidate": (64, 48)}]),
     "sizes, unknown": ((1, 1), [{"reference": (None, None), "candidate": (64, 48)}]),
     "noise_pair": ((1, 2), [np.random.default_rng(0).normal(size=50), np.random.default_rng(1).normal(size=50)]),
+    "noise_pair, none": ((1, 2), [None, None]),
     "sigma_schedules": ((1, 1), [{"reference": np.linspace(1, 0, 5), "candidate": None}]),
     "sigma_schedules with experts": ((1, 1), [{"reference": np.linspace(1, 0, 5), "candidate": np.linspace(1, 0, 5) ** 2},
                                               {"reference": 3, "candidate": None}, 0.5]),

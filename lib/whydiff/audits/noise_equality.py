@@ -44,9 +44,7 @@ def audit(study) -> AuditResult:
             ("correlation of the two draws", figures.correlation, ""),
             ("elements that differ", figures.differing, f"of {figures.elements}"),
         ]
-    exhibits = (
-        {} if pair is None else {"reference": pair[0].flatten().double().numpy(), "candidate": pair[1].flatten().double().numpy()}
-    )
+    exhibits = dict(zip(("reference", "candidate"), _flat(pair, noise), strict=True))
     return AuditResult(
         NAME,
         QUESTION,
@@ -99,6 +97,14 @@ def _in_one_layout(study, probe: str):
         return None
     place = lab.traces["candidate"].at(probe)[0]
     return lab.pair(place, lab.traces["candidate"][place])
+
+
+def _flat(pair, noise) -> tuple:
+    """Both draws as flat arrays, for a picture: in one layout, or in the order of memory where none is known; or twice None."""
+    a, b = pair if pair is not None else noise.values()
+    if a is None or b is None or a.numel() != b.numel():
+        return None, None
+    return a.flatten().double().numpy(), b.flatten().double().numpy()
 
 
 def _field(recipe, field: str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.start_here import image_pair
 from whydiff.verdict import where
 
 NAME = "root_cause"
@@ -48,7 +49,7 @@ def audit(study) -> AuditResult:
         tuple(findings),
         ("", "cause", "where", "what", "experiment", "explained", "share of the picture", "departs", "repair"),
         tuple(rows),
-        {"effects": tuple((cause.id, cause.explained, cause.image_effect) for cause in ranked)},
+        {"effects": tuple((cause.id, cause.explained, cause.image_effect) for cause in ranked), "image": image_pair(study)},
     )
 
 

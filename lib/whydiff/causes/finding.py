@@ -70,6 +70,7 @@ class Explanation:
     probe: str | None = None  # where the cause acts, if that is not where it was found (settings)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     covers: set[str] = dataclasses.field(default_factory=set)
+    dtype: torch.dtype | None = None  # the repair is to run the candidate's modules in this type
 
 
 def number(value: float) -> str:

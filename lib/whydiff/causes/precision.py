@@ -89,7 +89,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         relation={"kind": "dtype", "reference": usual, "candidate": word, "twin_difference": loss},
         explained=min(1.0, (loss / finding.difference) ** 2),
         experiment=f"ran the reference in {word}: it departs from itself by {number(float(f'{loss:.2g}'))} here, as far as the candidate does",
-        fix=f"declare dtype {word} for the candidate, or run it in {usual}")]  # fmt: skip
+        dtype=finding.reference[finding.place].dtype, fix=f"declare dtype {word} for the candidate, or run it in {usual}")]  # fmt: skip
 
 
 def explain_stored(finding: Finding, lab) -> list[Explanation]:

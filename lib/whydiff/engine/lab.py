@@ -170,6 +170,15 @@ class Lab:
         event = None if trace is None else trace.events.get(place)
         return None if event is None else event.tensor
 
+    def in_dtype(self, dtype: torch.dtype, changes=None) -> Trace | None:
+        """The candidate's run with its modules cast to `dtype`; None if it cannot run so."""
+        side = self.sides["candidate"]
+        if side is None or not side.components:
+            return None
+        with cast(side.components, dtype), contextlib.suppress(Trouble):
+            return self.run("candidate", changes=changes)
+        return None
+
     def twin(self, dtype: torch.dtype) -> Trace | None:
         """What the reference makes of its own recorded inputs when its modules are cast to `dtype`; None if it cannot."""
         if dtype not in self._twins:

@@ -175,7 +175,10 @@ def image_effects(lab: Lab, named: list[Named]) -> dict[int, float | None]:
         if id(entry) in effects or not whole:
             continue
         lab.said(f"how much of the image is it? cause {number} of {len(named)}")
-        trace = lab.repaired(entry.probes, base_changes | entry.changes)
+        dtype = next((e.dtype for e in entry.explanations if e.dtype is not None), None)
+        trace = lab.in_dtype(dtype, base_changes) if dtype else lab.repaired(entry.probes, base_changes | entry.changes)
+        if trace is None:
+            continue
         if place in trace and trace[place].shape == other[place].shape:
             effects[id(entry)] = 1.0 - _distance(other[place], trace[place]) / whole
             if entry.probes and nothing_moved(lab, trace, entry.finding.place, base_changes):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from whydiff.report.views_pictures import CANDIDATE, REFERENCE, blank
+from whydiff.report.views_pictures import CANDIDATE, REFERENCE, blank, legend
 
 STYLE = {
     "reference": {"color": REFERENCE, "linestyle": "-", "marker": "o", "markersize": 4},
@@ -37,7 +37,7 @@ def sigma_schedules(ax, sigmas: dict, switches: dict | None = None, boundary: fl
         ylabel="sigma (1 = noise, 0 = image)",
         title="Lines that coincide walk the same noise levels",
     )
-    ax.legend(frameon=False)
+    legend(ax, frameon=False)
     return ax
 
 
@@ -79,7 +79,7 @@ def stage_strip(ax, strip, limit: float = 12.0):
 
 def below(ax, distance: float = 0.2):
     """The legend under the axes, where it covers nothing."""
-    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=3)
+    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=3)
 
 
 def _clipped(value, low: float, high: float) -> float:
@@ -135,7 +135,7 @@ def dt_per_step(ax, updates: dict):
         ylabel="dt (sigma after − sigma before)",
         title="Marks on the line: Euler steps over the side's own sigmas",
     )
-    ax.legend(frameon=False, fontsize="small")
+    legend(ax, frameon=False, fontsize="small")
     return ax
 
 
@@ -183,7 +183,7 @@ def weights(ax, pairings: dict):
     if alone.any():
         ax.barh(list(pairings), alone, left=left, color="black", label="no counterpart")
     ax.set(xlabel="tensors of the candidate", title="By which sign each weight was recognised on the other side")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1))
+    legend(ax, frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1))
     return ax
 
 

@@ -41,6 +41,12 @@ def blank(ax, title: str):
     return ax
 
 
+def legend(ax, **where):
+    """A legend, where anything was drawn that has a name."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(**where)
+
+
 def sizes(ax, sizes: dict):
     """The outlines of both pictures on one grid of pixels; `sizes` holds (height, width) by role."""
     from matplotlib.patches import Rectangle
@@ -62,12 +68,16 @@ def sizes(ax, sizes: dict):
         ylabel="height (pixels)",
         title="Outlines that coincide have one size and orientation",
     )
-    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
+    legend(ax, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
     return ax
 
 
 def noise_pair(axes, reference, candidate):
     """Histogram of both draws on the first axes, one against the other on the second; both flat arrays of equal length."""
+    if reference is None or candidate is None:
+        for ax in axes:
+            blank(ax, "No pair of draws with as many values was recorded")
+        return axes
     bins = np.linspace(-4, 4, 41)
     axes[0].hist(reference, bins, density=True, histtype="stepfilled", alpha=0.35, color=REFERENCE, label="reference")
     axes[0].hist(
@@ -77,7 +87,7 @@ def noise_pair(axes, reference, candidate):
         bins, np.exp(-(bins**2) / 2) / np.sqrt(2 * np.pi), color="black", linewidth=1, linestyle=":", label="standard normal"
     )
     axes[0].set(xlabel="value of the initial noise", ylabel="density", title="Equal histograms do not mean equal noise")
-    axes[0].legend(frameon=False, fontsize="small")
+    legend(axes[0], frameon=False, fontsize="small")
     axes[1].scatter(reference, candidate, s=8, facecolors="none", edgecolors=CANDIDATE, linewidths=0.7)
     axes[1].plot([-4, 4], [-4, 4], color="black", linewidth=1, linestyle=":")
     axes[1].set(
