@@ -129,6 +129,13 @@ def test_diagnose_json_prints_the_verdict_alone_on_stdout(toy):
     assert {p.name for p in (toy / "found" / "traces").iterdir()} == {"reference", "candidate"}
 
 
+def test_what_a_side_writes_below_python_stays_off_stdout(toy):
+    (toy / "loud.py").write_text("import os\nfrom sides import *\n\n\ndef loud():\n    os.write(1, b'RAW')\n    os.system('echo RAW')\n    return port()\n")
+    result = process("diagnose", "toy.yaml", "--json", "--set", "candidate.entry=loud.py:loud", "--set", "candidate.build={}")
+    assert json.loads(result.stdout)["case"] == "toy"
+    assert result.stderr.count("RAW") == 2
+
+
 def test_what_a_case_expects_decides_the_status(toy, capsys):
     text = (toy / "toy.yaml").read_text()
     (toy / "met.yaml").write_text(text.replace("noise_scale: 1.0", "noise_scale: 2.0") + "expect: different\n")

@@ -87,3 +87,30 @@ def test_places_are_walked_in_pipeline_order():
     walked = sorted((Place(p, steps.get(p)) for p in probes), key=walk_key)
     assert [p.probe for p in walked] == ["initial_noise", "input_ids_2", "sigmas", "model_input/guidance", "noise_pred", "latents",
                                          "vae_latents", "image"]  # fmt: skip
+
+
+def test_a_line_cut_short_at_the_end_loses_only_itself(tmp_path):
+    whole = Trace()
+    for step in range(3):
+        whole.add(Event(Place("latents", step), torch.full((2,), float(step))))
+    path = whole.save(tmp_path / "t") / "trace.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:3]) + "\n" + lines[3][:30])
+    read = read_trace(tmp_path / "t")
+    assert len(read) == 2 and not read.complete
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ({"floor": [1]}, "floor is"), ({"floor": {"latents": "x"}}, "floor is"),
+    ({"probe": "latents", "step": [1]}, "step is"), ({"probe": "latents", "shape": 3}, "shape is"),
+])  # fmt: skip
+def test_a_line_that_holds_something_else_is_named(line, words, tmp_path):
+    whole = Trace()
+    whole.add(Event(Place("latents"), torch.ones(2)))
+    path = whole.save(tmp_path / "t") / "trace.jsonl"
+    if "probe" in line:
+        line |= {"file": "tensors-00001.safetensors", "key": 0}
+    with path.open("a") as lines:
+        lines.write(json.dumps(line) + "\n")
+    with pytest.raises(Trouble, match=f"line 4: {words}"):
+        read_trace(tmp_path / "t")

@@ -147,3 +147,9 @@ def test_distance_does_not_depend_on_the_scale_of_both_sides(seed, scale, n):
     g = torch.Generator().manual_seed(seed)
     a, b = (torch.randn(n, generator=g, dtype=torch.float64) for _ in range(2))
     assert relative_l2(a * scale, b * scale) == pytest.approx(relative_l2(a, b), 1e-9)
+
+
+def test_complex_against_real_is_a_figure_and_no_error():
+    real = torch.tensor([1.0, 2.0])
+    assert compare(torch.complex(real, torch.zeros(2)), real).equal
+    assert compare(torch.complex(real, real), real).difference > 0

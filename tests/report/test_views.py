@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from whydiff.audits.alignment import Alignment, ModulePair
-from whydiff.audits.first_divergence import ModuleWalk
 from whydiff.audits.guidance_and_step import Update
 from whydiff.audits.weights import Pairing
+from whydiff.engine.modules import ModuleWalk
+from whydiff.measure.alignment import Alignment, ModulePair
 from whydiff.report import views
 
 picture = torch.rand(1, 6, 8, 3)

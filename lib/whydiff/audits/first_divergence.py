@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-
-from whydiff.audits.alignment import Alignment, ModulePair, Output, align
 from whydiff.audits.judge import largest
 from whydiff.audits.result import AuditResult, Sentence, Table
-from whydiff.evidence.diffusers_probes import denoisers
-from whydiff.evidence.floor import STANDS_OUT, mover, own_ulp
-from whydiff.evidence.recorder import Recorder
-from whydiff.measure.compare import relative_l2
-from whydiff.places import stage_of
+from whydiff.engine import modules
+from whydiff.engine.modules import ModuleWalk
+from whydiff.evidence.floor import STANDS_OUT
 from whydiff.verdict import where
 
 NAME = "first_divergence"
 QUESTION = "Where does the first difference appear, which stages add to it, and which module is the first to depart?"
 
 
-@dataclasses.dataclass(frozen=True)
-class ModuleWalk:
-    """Both networks at one step on the same inputs, module by module. `first`: the first pair beyond its floor."""
-
-    step: int
-    alignment: Alignment
-    floors: dict[str, float]  # by the reference's module
-    first: ModulePair | None
-
-
 def audit(study, step: int | None = None) -> AuditResult:
     """Inherited against added, probe by probe; then the modules of the network at `step` (the first that stands out),
     paired by what they put out."""
-    modules = module_walk(study, step)
+    walk = module_walk(study, step)
     first = study.verdict.first_divergence
     findings = []
     if study.verdict.verdict == "vacuous":
@@ -41,7 +25,7 @@ def audit(study, step: int | None = None) -> AuditResult:
         findings.append(Sentence(f"the first difference is at {where(first)}"))
     else:
         findings.append(Sentence("no place stands out from the noise floor"))
-    findings += [*_adding(study), *_modules(study, modules)]
+    findings += [*_adding(study), *_modules(study, walk)]
     return AuditResult(
         NAME,
         QUESTION,
@@ -57,7 +41,7 @@ def audit(study, step: int | None = None) -> AuditResult:
             "stands out",
         ),
         tuple(probe_rows(study)),
-        {"strip": tuple(strip(study)), "growth": growth(study), "modules": modules, "pairs": pair_table(modules)},
+        {"strip": tuple(strip(study)), "growth": growth(study), "modules": walk, "pairs": pair_table(walk)},
     )
 
 
@@ -119,39 +103,15 @@ def _adding(study):
         yield Sentence(f"inherited, nothing of their own: {', '.join(inherited)}")
 
 
-def network_globs(study, role: str) -> list[str]:
-    """Globs for the modules of a side's sampling networks: those whose forward takes a timestep, else all but encoders and VAE."""
-    side = study.lab.sides[role]
-    names = list(denoisers(side)) or [n for n in side.components if stage_of("modules", f"{n}/x") == "model_forward"]
-    return [f"{name}/*" for name in names]
-
-
 def module_walk(study, step: int | None = None) -> ModuleWalk | None:
-    """Run both networks on the reference's inputs at the first step that stands out, modules recorded; None if one is not live."""
-    lab = study.lab
-    if (
-        study.verdict.verdict == "vacuous"
-        or None in lab.sides.values()
-        or not all(side.components for side in lab.sides.values())
-    ):
+    """The modules of both networks on the reference's inputs, at the first step that stands out; None if one cannot be looked into."""
+    if study.verdict.verdict == "vacuous":
         return None
     if step is None:
         standing = (row.place.step for row in study.added if row.stands_out and row.place.probe.startswith("noise_pred"))
         step = next(standing, 0)
-    own = lab.traces["reference"]
-    lab.said("recording the modules of both networks at one step")
-    runs = {role: run_until(study, role, step, lab.put_into(role, own)) for role in ("reference", "candidate")}
-    moved = run_until(study, "reference", step, mover(own, 0))
-    outputs = {role: module_outputs(trace, step) for role, trace in runs.items()}
-    if not all(outputs.values()):
-        return None
-    floors = {}
-    for event, again in zip(outputs["reference"], module_outputs(moved, step), strict=True):
-        floors[event.name] = max(relative_l2(event.tensor, again.tensor), own_ulp(event.tensor))
-    lab.said("aligning the modules of both networks")
-    alignment = align(outputs["reference"], outputs["candidate"])
-    first = next((pair for pair in alignment.pairs if pair.difference > STANDS_OUT * floors[pair.reference]), None)
-    return ModuleWalk(step, alignment, floors, first)
+    changes = {key: value for entry in study.named for key, value in entry.changes.items()}  # so that shapes agree
+    return modules.module_walk(study.lab, step, changes)
 
 
 def pair_table(walk: ModuleWalk | None, most: int = 40) -> Table:
@@ -167,36 +127,6 @@ def pair_table(walk: ModuleWalk | None, most: int = 40) -> Table:
     if len(pairs) > len(rows):
         rows.append((f"{len(rows)} of {len(pairs)} pairs, from the {start + 1}. on", "", None, None, None, None))
     return Table(columns, tuple(rows))
-
-
-class _Enough(BaseException):
-    """Ends a run inside the pipeline's own loop once the step of interest is over; no Exception, so that nobody catches it."""
-
-
-def run_until(study, role: str, step: int, substitute):
-    """One run with the network's modules recorded at `step`, given up after that step."""
-
-    def put(place, own):
-        if place.step is not None and place.step >= step and place.probe == "latents":
-            raise _Enough
-        return substitute(place, own)
-
-    changes = {key: value for entry in study.named for key, value in entry.changes.items()}  # so that shapes agree
-    recorder = Recorder(substitute=put, modules=network_globs(study, role), steps=[step])
-    with contextlib.suppress(_Enough):
-        study.lab.sides[role].run(recorder, changes if role == study.lab.patient else None)
-    return recorder.trace
-
-
-def module_outputs(trace, step: int) -> list[Output]:
-    """The recorded outputs of modules at one step, in execution order; a second output or call is named so."""
-    found = []
-    for place in trace:
-        if place.probe.startswith("modules") and place.step in (step, None):
-            name = place.module + place.probe.removeprefix("modules").replace("/", " output ")
-            name += f" ({place.branch})" if place.branch else ""
-            found.append(Output(name + (f" call {place.occurrence + 1}" if place.occurrence else ""), trace[place]))
-    return found
 
 
 def _modules(study, walk: ModuleWalk | None):
@@ -215,3 +145,5 @@ def _modules(study, walk: ModuleWalk | None):
             f"in the candidate {walk.first.candidate}",
             f"{walk.first.difference:.2g} relative",
         )
+        if not walk.itself:
+            yield Sentence(f"it received other inputs, so the code of {walk.culprit} in the candidate, around it, makes the difference")

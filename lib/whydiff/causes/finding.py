@@ -27,6 +27,7 @@ class Finding:
     difference: float | None
     floor: float
     why: str = ""
+    inside: dict[str, Any] | None = None  # the module that makes the difference, where it was found, with its own figures
 
     @property
     def place(self) -> Place:
@@ -47,6 +48,12 @@ class Finding:
         if self.why:
             entry["why"] = self.why
         return entry
+
+    def inmost(self, floor_source: str = "measured") -> dict:
+        """As `to_dict`, for the module inside the network where one was found."""
+        if self.inside is None:
+            return self.to_dict(floor_source)
+        return self.to_dict(floor_source) | {"probe": "modules"} | self.inside
 
 
 @dataclasses.dataclass

@@ -8,6 +8,7 @@ import inspect
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, explained_share
+from whydiff.evidence.diffusers_probes import as_passed
 
 
 def explain_ids(finding: Finding, lab) -> list[Explanation]:
@@ -77,7 +78,9 @@ def _try_mask(finding: Finding, lab, role: str, name: str, encoder, masked: bool
         if ids is not None:
             before.append(mask is not None and not bool(mask.all()))
             bound.arguments["attention_mask"] = (ids != pad).long() if masked else torch.ones_like(ids)
-        return bound.args, bound.kwargs
+        if "attention_mask" not in list(signature.parameters)[: len(args)]:
+            kwargs = {"attention_mask": None} | kwargs
+        return as_passed(signature, bound.arguments, args, kwargs)
 
     handle = encoder.register_forward_pre_hook(pre, with_kwargs=True)
     try:

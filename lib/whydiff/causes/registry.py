@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whydiff.causes import latents, lengths, model, model_input, noise, precision, prompt, schedule
+from whydiff.causes import latents, lengths, lossy, model, model_input, noise, precision, prompt, schedule
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.errors import Trouble
 from whydiff.places import family
@@ -22,7 +22,7 @@ EXPERIMENTS = {
     "latents": (latents.explain_sign,),
     "vae_latents": (latents.explain_vae_latents,),
     "decoded": (precision.explain,),
-    "image": (latents.explain_image,),
+    "image": (latents.explain_image, lossy.explain),
 }
 
 

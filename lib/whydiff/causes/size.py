@@ -7,6 +7,7 @@ from whydiff.evidence.trace import Trace
 from whydiff.places import Place
 
 IMAGE = Place("image")
+BATCH = ("num_images_per_prompt", "num_videos_per_prompt", "batch_size")
 
 
 def output_size(trace: Trace) -> dict[str, int]:
@@ -26,8 +27,21 @@ def stated(lab, role: str) -> dict[str, int]:
     return {k: given[k] for k in ("height", "width", "num_frames") if isinstance(given.get(k), int)}
 
 
+def batch(trace: Trace | None) -> int | None:
+    """How many pictures were made."""
+    event = None if trace is None else trace.events.get(IMAGE)
+    return None if event is None or event.tensor.dim() not in (4, 5) else event.tensor.shape[0]
+
+
+def asked_batch(lab, role: str) -> tuple[str, int] | None:
+    """The setting that multiplies the pictures, as the case states it; None where it is silent."""
+    side = getattr(lab.case, role)
+    given = side.settings | (side.live.call if side.live else {})
+    return next(((k, given[k]) for k in BATCH if isinstance(given.get(k), int)), None)
+
+
 def explain(lab) -> list[Explanation]:
-    """`height-width-swapped`, `image-size` or `num-frames`, each shown by a run with the other size."""
+    """`height-width-swapped`, `image-size`, `num-frames` or `batch-size`, each shown by a run with the other size."""
     reference, candidate = (stated(lab, r) | made(lab, r) for r in ("reference", "candidate"))
     found = []
     size = [(s.get("height"), s.get("width")) for s in (reference, candidate)]
@@ -37,6 +51,7 @@ def explain(lab) -> list[Explanation]:
     frames = (reference.get("num_frames"), candidate.get("num_frames"))
     if None not in frames and frames[0] != frames[1]:
         found.append(_try_frames(lab, *frames))
+    found.append(_try_batch(lab))
     return [entry for entry in found if entry is not None]
 
 
@@ -96,4 +111,24 @@ def _try_frames(lab, reference: int, candidate: int) -> Explanation | None:
         return None
     explanation.changes = {spelled: reference}
     explanation.experiment = f"ran the candidate with {spelled}={reference}: all shapes agree"
+    return explanation
+
+
+def _try_batch(lab) -> Explanation | None:
+    asked = [asked_batch(lab, role) for role in ("reference", "candidate")]
+    key = next((given[0] for given in asked if given), None)
+    reference, candidate = (given[1] if given else 1 for given in asked)
+    if key is None or reference == candidate:
+        return None
+    explanation = Explanation(
+        id="batch-size", statement=f"candidate was asked for {candidate} pictures of each prompt, the reference for {reference}",
+        relation={"kind": "setting", "reference": reference, "candidate": candidate}, explained=1.0, departs="unknown",
+        experiment="compared the numbers of pictures both sides state", fix=f"pass {key}={reference}", probe="settings")  # fmt: skip
+    patient, target = lab.sides["candidate"], batch(lab.traces["reference"])
+    if patient is None:
+        return explanation
+    if not patient.takes(key) or batch(lab.run("candidate", changes={key: reference})) != target:
+        return None
+    explanation.changes = {key: reference}
+    explanation.experiment = f"ran the candidate with {key}={reference}: all shapes agree"
     return explanation

@@ -19,6 +19,7 @@ from whydiff.evidence.case import Case
 from whydiff.evidence.environment import environment
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
+from whydiff.measure.pictures import round_to_8_bit
 from whydiff.places import Place, walk_key
 from whydiff.verdict import Cause, Verdict
 
@@ -119,10 +120,11 @@ def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], ef
                 explained=explanation.explained, experiment=explanation.experiment, departs=explanation.departs,
                 fix=explanation.fix, equivalent=explanation.equivalent, image_effect=effects.get(id(entry))))  # fmt: skip
         if not entry.explanations:
-            verdict.unexplained.append(entry.finding.to_dict(source))
+            verdict.unexplained.append(entry.finding.inmost(source))
     verdict.unexplained += leaks
     if named:
-        verdict.first_divergence = named[0].finding.to_dict(source)
+        first = named[0].finding
+        verdict.first_divergence = first.to_dict(source) | {"module": (first.inside or {}).get("module", first.place.module)}
     elif leaks:
         verdict.first_divergence = {**leaks[0], "floor_source": source}
     verdict.declared = list(lab.declared)
@@ -170,7 +172,8 @@ def image_effects(lab: Lab, named: list[Named]) -> dict[int, float | None]:
                 base_changes |= entry.changes
                 effects[id(entry)] = None
     base = lab.run(lab.patient, changes=base_changes)[place] if base_changes else mine[place]
-    whole = _distance(other[place], base)
+    eight_bit = "8 bit" in {trace.events[place].component for trace in (mine, other)}
+    whole = _distance(other[place], base, eight_bit)
     for number, entry in enumerate(named, 1):
         if id(entry) in effects or not whole:
             continue
@@ -180,7 +183,7 @@ def image_effects(lab: Lab, named: list[Named]) -> dict[int, float | None]:
         if trace is None:
             continue
         if place in trace and trace[place].shape == other[place].shape:
-            effects[id(entry)] = 1.0 - _distance(other[place], trace[place]) / whole
+            effects[id(entry)] = 1.0 - _distance(other[place], trace[place], eight_bit) / whole
             if entry.probes and nothing_moved(lab, trace, entry.finding.place, base_changes):
                 lab.notes.append(f"The tap at {entry.finding.probe} does not repair: nothing after it moved when its value was "
                                  "replaced, so nothing is concluded from that replacement. Use the value that tap returns.")  # fmt: skip
@@ -203,5 +206,7 @@ def last_common(one: Trace, other: Trace) -> Place | None:
     return common[-1] if common else None
 
 
-def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return relative_l2(a, b) if a.shape == b.shape else float("nan")
+def _distance(a: torch.Tensor, b: torch.Tensor, eight_bit: bool = False) -> float:
+    if a.shape != b.shape:
+        return float("nan")
+    return relative_l2(round_to_8_bit(a), round_to_8_bit(b)) if eight_bit else relative_l2(a, b)

@@ -15,10 +15,15 @@ from whydiff.causes import precision
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.registry import explain
 from whydiff.engine.lab import Lab
+from whydiff.engine.modules import module_walk
 from whydiff.evidence.floor import STANDS_OUT, image_floor
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place, family, walk_key
+
+# Probes that a network puts out, so that the cause of a difference may lie in one of its modules.
+LOOKED_INTO = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds", "noise_pred_text",
+               "noise_pred_uncond", "decoded")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +160,8 @@ def walk(lab: Lab, sizes: list[Explanation]) -> tuple[list[Named], list[Row]]:
             continue
         lab.said(f"looking for the cause at {finding.probe}")
         explanations = explain(finding, lab)
+        if not explanations:
+            look_inside(finding, lab, changes)
         new = {key: value for explanation in explanations for key, value in explanation.changes.items()}
         probes = set() if new else {finding.probe}.union(*(explanation.covers for explanation in explanations))
         named.append(Named(finding, explanations, new, probes))
@@ -162,6 +169,16 @@ def walk(lab: Lab, sizes: list[Explanation]) -> tuple[list[Named], list[Row]]:
         settled |= probes
         if new and any(f.probe == finding.probe and f.place == finding.place for f in _again(lab, changes)):
             settled.add(finding.probe)  # the call was changed and something is still wrong there: do not ask again
+
+
+def look_inside(finding: Finding, lab: Lab, changes: dict) -> None:
+    """Find the module that makes an unexplained difference of a network, an encoder or a decoder."""
+    if family(finding.probe) not in LOOKED_INTO or finding.place not in finding.candidate:
+        return
+    inside = module_walk(lab, finding.place.step, changes, finding.place.stage)
+    if inside is not None and inside.culprit is not None:
+        finding.inside = {"module": inside.culprit, "module_reference": inside.culprit_reference, "difference": inside.first.difference,
+                          "noise_floor": inside.floors[inside.first.reference]}  # fmt: skip
 
 
 def size_named(explanation: Explanation) -> Named:

@@ -24,11 +24,28 @@ def has_probes(pipeline) -> bool:
     return hasattr(pipeline, "components") and hasattr(scheduler, "set_timesteps") and hasattr(scheduler, "step")
 
 
+def forward_signature(module: torch.nn.Module) -> inspect.Signature:
+    """The named parameters of a module's forward; those of its class where a wrapper on the instance only says *args, **kwargs."""
+    signature = inspect.signature(module.forward)
+    if all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values()):
+        signature = inspect.signature(functools.partial(type(module).forward, module))
+    return signature
+
+
 def arguments_of(module: torch.nn.Module) -> list[str]:
     try:
-        return list(inspect.signature(module.forward).parameters)
+        return list(forward_signature(module).parameters)
     except (TypeError, ValueError):
         return []
+
+
+def as_passed(signature: inspect.Signature, values: dict, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """New values in the very form in which the arguments came: positional stay positional, keywords stay keywords."""
+    names = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    positional = tuple(values.get(name, old) for name, old in zip(names, args)) + args[len(names) :]
+    gathered = {k: v for name, extra in values.items() if name in signature.parameters
+                and signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD for k, v in extra.items()}  # fmt: skip
+    return positional, {key: values.get(key, gathered.get(key, old)) for key, old in kwargs.items()}
 
 
 def denoisers(pipeline) -> dict[str, torch.nn.Module]:
@@ -154,12 +171,13 @@ class _Installer:
 
     def _encoder_inputs(self, module, suffix, component):
         def pre(_module, args, kwargs):
-            bound = inspect.signature(module.forward).bind_partial(*args, **kwargs)
+            signature = forward_signature(module)
+            bound = signature.bind_partial(*args, **kwargs)
             for argument in ("input_ids", "attention_mask"):
                 value = bound.arguments.get(argument)
                 if isinstance(value, torch.Tensor):
                     bound.arguments[argument] = self.recorder.observe(argument + suffix, value, component=component)
-            return bound.args, bound.kwargs
+            return as_passed(signature, bound.arguments, args, kwargs)
 
         return pre
 
@@ -183,7 +201,7 @@ class _Installer:
             self.hook(module.register_forward_hook(self._network_output(name), with_kwargs=True))
 
     def _network_inputs(self, module, component):
-        signature = inspect.signature(module.forward)
+        signature = forward_signature(module)
         main = next(iter(signature.parameters))
 
         def pre(_module, args, kwargs):
@@ -195,7 +213,7 @@ class _Installer:
             for argument, value in list(received.items()):
                 probe = "latent_model_input" if argument == main else f"model_input/{argument}"
                 received[argument] = split.observe(self.recorder, probe, value, step=self.steps_done, component=component)
-            return bound.args, bound.kwargs
+            return as_passed(signature, received, args, kwargs)
 
         return pre
 
@@ -218,8 +236,8 @@ class _Installer:
 
     def step(self):
         def step(original, *args, **kwargs):
-            bound = inspect.signature(original).bind(*args, **kwargs)
-            given = bound.arguments
+            signature = inspect.signature(original)
+            given = signature.bind(*args, **kwargs).arguments
             index = self.steps_done
             if not self.latents_seen and isinstance(given.get("sample"), torch.Tensor):
                 self.latents_seen = True
@@ -227,8 +245,9 @@ class _Installer:
             if isinstance(given.get("model_output"), torch.Tensor):
                 given["model_output"] = self.recorder.observe("noise_pred", given["model_output"], step=index)
             self.in_step = True
+            args, kwargs = as_passed(signature, given, args, kwargs)
             try:
-                result = original(*bound.args, **bound.kwargs)
+                result = original(*args, **kwargs)
             finally:
                 self.in_step = False
             value = result[0] if isinstance(result, tuple) else result.prev_sample

@@ -74,6 +74,8 @@ def _walk(value, seen: dict, depth: int) -> str:
         return repr(value)
     if isinstance(value, (torch.dtype, torch.device, torch.Size)):
         return repr(value)
+    if isinstance(value, types.ModuleType):  # what it holds is the library's, not the side's
+        return f"module {value.__name__}"
     if id(value) in seen:
         return seen[id(value)][1]
     if depth <= 0:

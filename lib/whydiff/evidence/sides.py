@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import inspect
 import pathlib
@@ -33,6 +34,9 @@ SYNONYMS = {
 }
 
 
+_SIDE = "whydiff_side_"  # how the modules of sides are called in sys.modules
+
+
 class RunnableSide:
     """One implementation, ready to run. `role` is "reference" or "candidate"; errors name it."""
 
@@ -44,6 +48,7 @@ class RunnableSide:
         self.build, self.entry = dict(build or {}), entry
         self.name = name or getattr(subject, "__name__", type(subject).__name__)
         self.runs = 0
+        self.global_draws: set[str] = set()  # the global generators that runs drew from
         self.generator_device = str(self.call.get("generator_device", "cpu"))
         self._check_call()
 
@@ -88,8 +93,14 @@ class RunnableSide:
         if "seed" in arguments and "seed" not in self.parameters:
             seed = arguments.pop("seed")
             if seed is not None:
-                arguments["generator"] = torch.Generator(self.generator_device).manual_seed(int(seed))
+                arguments["generator"] = torch.Generator(self.generator_device).manual_seed(self._whole(seed))
         return arguments
+
+    def _whole(self, seed) -> int:
+        try:
+            return int(seed)
+        except (TypeError, ValueError):
+            raise Trouble(f"{self.role} ({self.name}): call.seed is {seed!r}; give a whole number.") from None
 
     def effective_settings(self) -> dict[str, dict]:
         """Every scalar parameter with its value and where it came from: the call, or the side's own default."""
@@ -118,14 +129,16 @@ class RunnableSide:
         recorder = recorder or Recorder()
         arguments = self.arguments(changes)
         seed_everything(0)
+        before = _global_states()
         self.runs += 1
         try:
             with torch.no_grad(), _restored_flags(), recorder.listen(self.subject):
                 output = self.subject(**arguments)
         except Trouble:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Trouble(f"{self.role} ({self.name}) raised {type(error).__name__}: {error} {_line_of(error)}") from error
+        self.global_draws |= {name for name, state in _global_states().items() if name in before and state != before[name]}
         self._add_image(recorder, output)
         recorder.trace.producer = self.producer()
         recorder.trace.settings = {k: v["value"] for k, v in self.effective_settings().items() if _plain(v["value"])}
@@ -151,6 +164,8 @@ class RunnableSide:
 
         kind = self.subject if inspect.isroutine(self.subject) else type(self.subject)
         module = getattr(kind, "__module__", "") or ""
+        if module.startswith(_SIDE):  # a file loaded by its path has the name of that file
+            module = pathlib.Path(self.entry.rpartition(":")[0]).stem
         package = module.split(".")[0]
         return {"package": package, "version": package_version(package), "name": f"{module}.{kind.__qualname__}",
                 "code": code_fingerprint(self.subject), "entry": self.entry,
@@ -189,13 +204,13 @@ def _build(case: Case, live: Live, role: str):
     try:
         with _on_path(path.parent):
             return maker(**live.build)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Trouble(f"{role}: {path.name}:{function} raised {type(error).__name__}: {error} {_line_of(error)}") from error
 
 
 def _import_file(path: pathlib.Path, role: str):
     """Import a file by its path, its folder on sys.path while it loads. The same file is imported once."""
-    name = "whydiff_side_" + str(abs(hash(str(path))))
+    name = _SIDE + hashlib.sha256(str(path).encode()).hexdigest()[:16]
     stamp = path.stat().st_mtime_ns
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__whydiff_stamp__", None) == stamp:
@@ -206,7 +221,7 @@ def _import_file(path: pathlib.Path, role: str):
     try:
         with _on_path(path.parent):
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         raise Trouble(f"{role}: {path} cannot be loaded: {type(error).__name__}: {error} {_line_of(error)}") from error
     module.__whydiff_stamp__ = stamp
@@ -245,6 +260,18 @@ def seed_everything(seed: int) -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(seed % 2**32)
+
+
+def _global_states() -> dict[str, bytes]:
+    """The state of each global generator that `seed_everything` seeds: what changed during a run was drawn from."""
+    states = {"torch": torch.get_rng_state().numpy().tobytes(), "random": repr(random.getstate()[1]).encode()}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        _, keys, position, *rest = numpy.random.get_state()
+        states["numpy"] = keys.tobytes() + repr((position, rest)).encode()
+    if torch.cuda.is_initialized():
+        states["torch.cuda"] = b"".join(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
+    return states
 
 
 def _check_device(device: str, role: str) -> None:

@@ -186,10 +186,16 @@ def read_trace(folder) -> Trace:
         raise Trouble(f"{path}: no trace there. A trace is a folder with trace.jsonl; `whydiff record` makes one.")
     trace = Trace(complete=False)
     files: dict[str, dict] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    whole = path.read_text(encoding="utf-8", errors="replace")
+    texts = whole.split("\n")
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            continue
         try:
             line = json.loads(text)
         except ValueError:
+            if number == len(texts):  # killed while it wrote this line: everything before it is there
+                break
             raise Trouble(f"{path}, line {number}: not JSON (a recording cut short?). "
                           "Remove that line to read what was written before it.") from None  # fmt: skip
         if not isinstance(line, dict):
@@ -197,15 +203,27 @@ def read_trace(folder) -> Trace:
         if "schema" in line:
             if line["schema"] != 1:
                 raise Trouble(f"{path}: schema {line['schema']!r}; this whydiff reads schema 1.")
-            trace.producer, trace.settings = line.get("producer") or {}, line.get("settings") or {}
-            trace.environment = line.get("environment") or {}
+            trace.producer, trace.settings, trace.environment = (
+                line.get(k) if isinstance(line.get(k), dict) else {} for k in ("producer", "settings", "environment"))  # fmt: skip
         elif "floor" in line:
-            trace.floor = {str(k): float(v) for k, v in line["floor"].items() if v is not None}
+            trace.floor = _floor(line["floor"], f"{path}, line {number}")
         elif "complete" in line:
             trace.complete = bool(line["complete"])
         elif "probe" in line:
             _read_event(trace, line, path, number, files)
     return trace
+
+
+# What the keys of an event must hold, where they are given.
+_KINDS = {"probe": str, "step": int, "branch": str, "occurrence": int, "module": str, "shape": list, "device": str}
+
+
+def _floor(held, where: str) -> dict[str, float]:
+    """{probe: relative distance}. Raises Trouble for anything else."""
+    try:
+        return {str(k): float(v) for k, v in held.items() if v is not None}
+    except (AttributeError, TypeError, ValueError):
+        raise Trouble(f"{where}: floor is {held!r}; expected {{probe: number}}.") from None
 
 
 def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files: dict) -> None:
@@ -217,10 +235,14 @@ def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files
         raise Trouble(f"{where}: file {name!r} points outside the trace folder.")
     if name not in files:
         files[name] = _open_tensors(path.parent / name, where)
+    key = str(key)
     if key not in files[name]:
         raise Trouble(f"{where}: {name} holds no tensor {key!r}.{did_you_mean(key, files[name])}")
     tensor = files[name][key]
-    if "shape" in line and list(tensor.shape) != list(line["shape"]):
+    wrong = next((k for k, kinds in _KINDS.items() if line.get(k) is not None and not isinstance(line[k], kinds)), None)
+    if wrong is not None:
+        raise Trouble(f"{where}: {wrong} is {line[wrong]!r}; expected {_KINDS[wrong].__name__}.")
+    if line.get("shape") is not None and list(tensor.shape) != line["shape"]:
         raise Trouble(f"{where}: shape {line['shape']} was promised, {name} holds {list(tensor.shape)}.")
     place = Place(str(line["probe"]), line.get("step"), line.get("branch"), line.get("occurrence") or 0,
                   line.get("module"))  # fmt: skip

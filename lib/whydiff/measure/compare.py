@@ -133,6 +133,8 @@ class _Sums:
 
     def add(self, start: int, part_a: Tensor, part_b: Tensor) -> None:
         x, y = wide(part_a), wide(part_b)
+        if self.complex:
+            x, y = x.to(torch.complex128), y.to(torch.complex128)
         same = (part_a.to("cpu") == part_b.to("cpu")) if self.exact else (x == y)  # int64 beyond 2**53 stays exact
         same |= torch.isnan(x) & torch.isnan(y)
         self.differing += int((~same).sum())

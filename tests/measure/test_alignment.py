@@ -2,7 +2,7 @@
 
 import torch
 
-from whydiff.audits.alignment import Output, align
+from whydiff.measure.alignment import Output, align
 
 
 def outputs(names: str, seed: int = 0) -> list[Output]:
