@@ -10,7 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from whydiff import Trace
 from whydiff.cli import run
+from whydiff.evidence.trace import Event
+from whydiff.places import Place
 
 
 def process(*arguments, **kwargs):
@@ -130,8 +133,10 @@ def test_diagnose_json_prints_the_verdict_alone_on_stdout(toy):
 
 
 def test_what_a_side_writes_below_python_stays_off_stdout(toy):
-    (toy / "loud.py").write_text("import os\nfrom sides import *\n\n\ndef loud():\n    os.write(1, b'RAW')\n    os.system('echo RAW')\n    return port()\n")
+    loud = ["import os", "from sides import port", "def loud():", "    os.write(1, b'RAW')", "    os.system('echo RAW')", "    return port()"]
+    (toy / "loud.py").write_text("\n".join(loud))
     result = process("diagnose", "toy.yaml", "--json", "--set", "candidate.entry=loud.py:loud", "--set", "candidate.build={}")
+    assert result.stdout, result.stderr
     assert json.loads(result.stdout)["case"] == "toy"
     assert result.stderr.count("RAW") == 2
 
@@ -258,3 +263,16 @@ def test_causes_as_json_is_the_table(capsys):
     assert [row["id"] for row in json.loads(capsys.readouterr().out)] == [kind.id for kind in CAUSES]
     assert run(["causes"]) == 0
     assert "shift-constant" in capsys.readouterr().out
+
+
+def test_compare_allows_8_bit_pictures_the_rounding_that_their_noise_can_flip(tmp_path, capsys):
+    decoded = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for name, moved in (("a", 0.0), ("b", 1 / 255), ("c", 20 / 255)):
+        image = (decoded.movedim(1, -1) * 255).round() / 255
+        image[0, 0, 0, 0] += moved
+        trace = Trace(floor={"decoded": 1e-6, "image": 0.0})
+        trace.add(Event(Place("decoded"), decoded))
+        trace.add(Event(Place("image"), image, component="8 bit"))
+        trace.save(tmp_path / name)
+    assert run(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert run(["compare", str(tmp_path / "a"), str(tmp_path / "c")]) == 1

@@ -96,7 +96,7 @@ def test_a_line_cut_short_at_the_end_loses_only_itself(tmp_path):
     path = whole.save(tmp_path / "t") / "trace.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:3]) + "\n" + lines[3][:30])
-    read = read_trace(tmp_path / "t")
+    read = Trace.load(tmp_path / "t")
     assert len(read) == 2 and not read.complete
 
 
@@ -113,4 +113,4 @@ def test_a_line_that_holds_something_else_is_named(line, words, tmp_path):
     with path.open("a") as lines:
         lines.write(json.dumps(line) + "\n")
     with pytest.raises(Trouble, match=f"line 4: {words}"):
-        read_trace(tmp_path / "t")
+        Trace.load(tmp_path / "t")

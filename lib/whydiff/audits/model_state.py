@@ -6,7 +6,7 @@ import collections
 
 import torch
 
-from whydiff.audits.judge import causes_in, lies_in, rows_in, sentences, unexplained_in
+from whydiff.audits.judge import causes_in, lies_in, rows_in, sentences
 from whydiff.audits.result import AuditResult, Sentence
 from whydiff.audits.weights import Pairing, held, pair_weights
 
@@ -89,7 +89,7 @@ def _word(study, pairings, states) -> str:
     if not pairings:
         return "incomparable"
     if all(p.complete for p in pairings.values()):
-        return "same" if not unexplained_in(study, forward) else "different"
+        return "same"
     # What could not be paired by content is judged by what it does: the networks' outputs on equal inputs.
     added = [row for row in rows_in(study.added, forward) if row.place.probe.startswith("noise_pred")]
     return "incomparable" if not added else "different" if any(row.stands_out for row in added) else "within_noise"

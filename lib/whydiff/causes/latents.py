@@ -68,6 +68,7 @@ def explain_vae_latents(finding: Finding, lab) -> list[Explanation]:
     if config is None:
         return []
     scaling, shift = config.get("scaling_factor"), config.get("shift_factor") or 0.0
+    own = lab.config_of("candidate", "vae", "scaling_factor")
     reference, candidate = finding.stacked()
     ones = torch.ones_like(reference)
     solution = torch.linalg.lstsq(torch.stack([reference, ones], 1), candidate[:, None]).solution.flatten()
@@ -82,6 +83,13 @@ def explain_vae_latents(finding: Finding, lab) -> list[Explanation]:
     found = []
     proof = "undid it on the candidate's vae_latents (latents / {} + {}): equals the reference's"
     proof = proof.format(number(round(theirs, 6)), number(round(their_shift, 6)) if abs(their_shift) > tolerance else 0)
+    said = None if own is None else (own.get("scaling_factor"), own.get("shift_factor") or 0.0)
+    if said == (scaling, shift) and abs(theirs - 1) > 1e-4 and abs(theirs / scaling - 1) > tolerance:
+        lab.notes.append(f"At vae_latents the candidate's values are the reference's times {number(round(factor, 5))} plus "
+                         f"{number(round(offset, 5))}, although both VAEs state the same factors.")  # fmt: skip
+        return []
+    if said is not None and said != (scaling, shift):
+        return _other_config(finding, (scaling, shift), said, (theirs, their_shift), share)
     if abs(theirs / scaling - 1) > tolerance:
         missing = abs(theirs - 1) <= 1e-4
         ids = ["vae-scaling-factor", "vae-scaling-missing"]
@@ -98,6 +106,19 @@ def explain_vae_latents(finding: Finding, lab) -> list[Explanation]:
             statement=f"candidate {words} before decoding; the reference adds {number(shift)}",
             relation={"kind": "vae_shift", "reference": shift, "candidate": their_shift},
             fix=f"add vae.config.shift_factor = {number(shift)} after dividing by scaling_factor"))  # fmt: skip
+    return found
+
+
+def _other_config(finding: Finding, mine, theirs, fitted, share: float) -> list[Explanation]:
+    """The candidate scales as its own vae.config says, and that says something else than the reference's."""
+    found = []
+    for id_, key, a, b, fit in zip(("vae-scaling-factor", "vae-shift-missing"), ("scaling_factor", "shift_factor"), mine, theirs, fitted):
+        if a != b and abs(fit - b) <= 1e-4 * max(1.0, abs(b)):
+            found.append(Explanation(
+                id=id_, statement=f"candidate's vae.config.{key} is {number(b)}, the reference's {number(a)}", explained=share,
+                relation={"kind": key, "reference": a, "candidate": b},
+                experiment=f"undid {key} {number(b)} and applied {number(a)} to the candidate's {finding.probe}: equals the reference's",
+                fix=f"set vae.config.{key} = {number(a)} in the candidate, if that is the checkpoint's own", departs="unknown"))  # fmt: skip
     return found
 
 

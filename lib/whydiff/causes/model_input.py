@@ -30,7 +30,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if argument.startswith(("guidance", "embedded_guidance")):
         if thousand:
             return [_thousand(finding, "guidance-times-1000", "guidance", "guidance", factor, share)]
-        return _guidance_scale(finding)
+        return _guidance_scale(finding, lab)
     if argument in ("timestep", "timesteps", "t"):
         return rounded(finding)
     return []
@@ -46,18 +46,23 @@ def _thousand(finding: Finding, id_: str, what: str, stage: str, factor: float, 
         fix=f"{undo} where the candidate hands {what} to its network (or do it once, not twice)")  # fmt: skip
 
 
-def _guidance_scale(finding: Finding) -> list[Explanation]:
+def _guidance_scale(finding: Finding, lab) -> list[Explanation]:
     """Another guidance: one constant on each side."""
     reference, candidate = finding.stacked()
     if (reference != reference[0]).any() or (candidate != candidate[0]).any():
         return []
     mine, theirs = reference[0].item(), candidate[0].item()
+    asked = {role: getattr(lab.case, role).live.call.get("guidance_scale") if getattr(lab.case, role).live else None
+             for role in ("reference", "candidate")}  # fmt: skip
+    fix = f"pass guidance_scale={number(mine)} to both sides"
+    if asked["reference"] is not None and asked["reference"] == asked["candidate"]:
+        fix = f"both sides were asked for {number(asked['reference'])}: look where the candidate changes it before its network"
     return [Explanation(
         id="guidance-scale", stage="guidance",
         statement=f"candidate's network receives guidance {number(theirs)}, the reference's {number(mine)}",
         relation={"kind": "setting", "setting": "guidance_scale", "reference": mine, "candidate": theirs}, explained=1.0,
         experiment=f"put guidance {number(mine)} where the candidate hands it to its network: equals the reference's at every step",
-        fix=f"pass guidance_scale={number(mine)} to both sides", departs="unknown")]  # fmt: skip
+        fix=fix, departs="unknown")]  # fmt: skip
 
 
 def rounded(finding: Finding) -> list[Explanation]:

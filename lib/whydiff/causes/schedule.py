@@ -14,6 +14,9 @@ from whydiff.formulas.schedule_solve import ScheduleFit, solve_schedule
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place
 
+# Two fitted numbers (a shift and an end, say) absorb any affine change of a list: that would prove nothing.
+MOST_FITTED = 2
+
 
 def explain(finding: Finding, lab) -> list[Explanation]:
     """Solve both schedules for their settings and name those in which they differ, fewest first."""
@@ -21,8 +24,9 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         return []
     mine, theirs = finding.reference[finding.place], finding.candidate[finding.place]
     if finding.probe == "timesteps":
-        if any(trace is not None and trace.at("alphas_cumprod") for trace in lab.traces.values()):
-            return []  # timesteps of a variance-preserving schedule follow other formulas
+        traces = [trace for trace in lab.traces.values() if trace is not None]
+        if any(trace.at("alphas_cumprod") for trace in traces) or all(trace.at("sigmas") for trace in traces):
+            return []  # a variance-preserving schedule follows other formulas; with sigmas at hand, they are what is solved
         mine, theirs = mine.double() / 1000, theirs.double() / 1000
     if max(mine.max(), theirs.max()) > 1 + 1e-6:
         return []  # so do its sigmas, which exceed 1
@@ -40,7 +44,8 @@ def explain(finding: Finding, lab) -> list[Explanation]:
 
 def fits(sigmas: torch.Tensor, lab) -> list[ScheduleFit]:
     """The settings that reproduce a list of sigmas to its rounding, best first."""
-    return [fit for fit in solve_schedule(sigmas, tokens=tokens(lab), config=scheduler_config(lab)) if fit.explains]
+    found = solve_schedule(sigmas, tokens=tokens(lab), config=scheduler_config(lab))
+    return [fit for fit in found if fit.explains and fit.free < MOST_FITTED]
 
 
 def simplest_pair(reference: list[ScheduleFit], candidate: list[ScheduleFit]):

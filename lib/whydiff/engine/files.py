@@ -7,7 +7,7 @@ import pathlib
 
 from whydiff.errors import Trouble
 from whydiff.evidence.files import IMAGES, TENSORS, existing, is_trace, read_tensors
-from whydiff.evidence.floor import STANDS_OUT, own_ulp
+from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.trace import read_trace
 from whydiff.measure.compare import Comparison, compare
 from whydiff.places import walk_key
@@ -114,12 +114,22 @@ def _picture(mine, theirs) -> str:
 
 
 def _traces(a: pathlib.Path, b: pathlib.Path) -> FileComparison:
+    from whydiff.measure.pictures import round_to_8_bit
+
     reference, candidate = read_trace(a), read_trace(b)
     floors = {}
     if reference.floor:
         floors = {place: max(reference.floor.get(place.probe, 0.0), own_ulp(reference[place])) for place in reference}
     mine = {place: event.tensor for place, event in reference.events.items()}
     theirs = {place: event.tensor for place, event in candidate.events.items()}
+    for place in mine:
+        if place.probe == "image" and place in theirs:
+            eight_bit = "8 bit" in (reference.events[place].component, candidate.events[place].component)
+            if eight_bit and mine[place].shape == theirs[place].shape:
+                mine[place], theirs[place] = round_to_8_bit(mine[place]), round_to_8_bit(theirs[place])
+                if reference.floor:  # rounding has a floor of its own
+                    made = STANDS_OUT * max(reference.floor.get("decoded", 0.0), floors[place])
+                    floors[place] = max(floors[place], image_floor(mine[place], made) / STANDS_OUT)
     return _paired(mine, theirs, floors, order=walk_key)
 
 

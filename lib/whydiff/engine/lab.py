@@ -35,6 +35,7 @@ class Lab:
         self.last_forced: Trace | None = None
         self.named_dtypes: list[torch.dtype] = []  # lower precisions named as a cause
         self.twins_of_each_other = False
+        self.unrepaired: list[Place] = []  # places whose repair was lost in the candidate's own dtype
         self.notes: list[str] = []
         self.floor_role: str | None = None
         self.declared: list[dict] = []  # what declared precisions cost, place by place
@@ -200,12 +201,15 @@ class Lab:
 
     def config(self, component: str, key: str):
         """The configuration of a component that knows `key`, from the first live side that has one; None otherwise."""
-        for side in self.sides.values():
-            holder = side.components.get(component) or getattr(side.subject, component, None) if side else None
-            config = getattr(holder, "config", None)
-            if config is not None and hasattr(config, "get") and config.get(key) is not None:
-                return config
-        return None
+        found = (self.config_of(role, component, key) for role in self.sides)
+        return next((config for config in found if config is not None), None)
+
+    def config_of(self, role: str, component: str, key: str):
+        """The configuration of one side's component, if it knows `key`."""
+        side = self.sides[role]
+        holder = side.components.get(component) or getattr(side.subject, component, None) if side else None
+        config = getattr(holder, "config", None)
+        return config if hasattr(config, "get") and config.get(key) is not None else None
 
     def closes(self, finding, target: torch.Tensor, after: torch.Tensor) -> bool:
         """True when `after` no longer stands out from `target`: the experiment closed the gap."""

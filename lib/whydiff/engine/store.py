@@ -34,11 +34,22 @@ def load_or_make(case, folder="", progress: Callable[[str], None] | None = None)
     if folder and (pathlib.Path(folder) / FILE).is_file():
         study = load_study(folder, case, progress)
     else:
-        study = make_study(case, progress=progress)
+        study = make_study(from_notebooks(case), progress=progress)
         if folder:
             save_study(study, folder)
     study.lab.said("the study is ready")
     return study
+
+
+def from_notebooks(case):
+    """A case's path as a notebook gives it: relative to the current folder, or else to the notebooks' folder.
+
+    JupyterLab, nbval and `whydiff investigate` run a notebook in its own folder, papermill alone where it was called.
+    """
+    if isinstance(case, str | pathlib.Path) and not pathlib.Path(case).is_file():
+        beside = pathlib.Path(__file__).parents[3] / "notebooks" / case
+        return beside.resolve() if beside.is_file() else case
+    return case
 
 
 def save_study(study: Study, folder) -> pathlib.Path:

@@ -148,7 +148,25 @@ def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], ef
     verdict.compared = {"tensors": len(rows), "unpaired_reference": _unpaired(reference, candidate),
                         "unpaired_candidate": _unpaired(candidate, reference),
                         "layouts": [f"{probe}: {layout.name}" for probe, layout in lab.layouts.items()]}  # fmt: skip
-    verdict.notes += lab.notes
+    verdict.notes += [*lab.notes, *unseen(lab, named)]
+
+
+def unseen(lab: Lab, named: list[Named]) -> list[str]:
+    """A note for each unexplained place right before which places were recorded on one side only."""
+    reference, candidate = lab.traces["reference"], lab.traces["candidate"]
+    notes = []
+    for entry in named:
+        if entry.explanations or reference is None or candidate is None:
+            continue
+        here = entry.finding.place
+        before = sorted((p for p in reference if walk_key(p) < walk_key(here) and not p.probe.startswith("modules")), key=walk_key)
+        last = max((i for i, p in enumerate(before) if p in candidate), default=-1)
+        missing = list(dict.fromkeys(p.probe for p in before[last + 1 :]))
+        if missing:
+            start = f"between {before[last]} and" if last >= 0 else "before"
+            notes.append(f"{here} is the first place compared, not necessarily the first that differs: {start} it, "
+                         f"{', '.join(missing)} were recorded on the reference only.")  # fmt: skip
+    return notes
 
 
 def _unpaired(one: Trace | None, other: Trace | None) -> list[str]:
@@ -178,6 +196,11 @@ def image_effects(lab: Lab, named: list[Named]) -> dict[int, float | None]:
         if id(entry) in effects or not whole:
             continue
         lab.said(f"how much of the image is it? cause {number} of {len(named)}")
+        if place.probe in entry.probes:  # the repair is the output itself
+            effects[id(entry)] = min((e.explained for e in entry.explanations), default=1.0)
+            continue
+        if entry.finding.place in lab.unrepaired:
+            continue
         dtype = next((e.dtype for e in entry.explanations if e.dtype is not None), None)
         trace = lab.in_dtype(dtype, base_changes) if dtype else lab.repaired(entry.probes, base_changes | entry.changes)
         if trace is None:

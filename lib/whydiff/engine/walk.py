@@ -160,8 +160,15 @@ def walk(lab: Lab, sizes: list[Explanation]) -> tuple[list[Named], list[Row]]:
             continue
         lab.said(f"looking for the cause at {finding.probe}")
         explanations = explain(finding, lab)
+        if not explanations and any(walk_key(place) < walk_key(finding.place) for place in lab.unrepaired):
+            lab.notes.append(f"{finding.probe} differs, too, but {lab.unrepaired[0].probe} could not be repaired in the candidate's dtype, so "
+                             "that difference may be inherited from it.")  # fmt: skip
+            settled.add(finding.probe)
+            continue
         if not explanations:
             look_inside(finding, lab, changes)
+        elif finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
+            lab.unrepaired.append(finding.place)
         new = {key: value for explanation in explanations for key, value in explanation.changes.items()}
         probes = set() if new else {finding.probe}.union(*(explanation.covers for explanation in explanations))
         named.append(Named(finding, explanations, new, probes))

@@ -116,7 +116,7 @@ def parse_yaml(text: str, where: str):
 def set_key(data: dict, key: str, value, where: str) -> None:
     """`set_key(case, "candidate.live.build.shift", 3)`. A side's `build` and `call` may be named without `live`."""
     parts = key.split(".")
-    if len(parts) > 2 and parts[0] in ("reference", "candidate") and parts[1] in ("build", "call", "entry", "python"):
+    if len(parts) > 1 and parts[0] in ("reference", "candidate") and parts[1] in ("build", "call", "entry", "python"):
         parts.insert(1, "live")
     *path, last = parts
     node = data
