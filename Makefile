@@ -35,7 +35,7 @@ lint: setup ## ruff over code and notebooks
 	$(BIN)/ruff check
 
 lab: setup ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=. notebooks
+	$(BIN)/jupyter lab --notebook-dir=. $$(test "$$(id -u)" = 0 && echo --allow-root) notebooks
 
 bench: setup ## measure the false-alarm rate of the noise floor
 	$(BIN)/python tests/bench/false_alarms.py

@@ -9,13 +9,15 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 MODELS = Path(__file__).resolve().parents[1] / "models"
 
 
-def reference(dtype="float32", **build):
-    """diffusers' FluxPipeline, as it is."""
+def reference(dtype="float32", channels_last=False, **build):
+    """diffusers' FluxPipeline, as it is; `channels_last` gives its VAE another memory format, and so other kernels."""
     import torch
     from diffusers import FluxPipeline
 
     pipeline = FluxPipeline.from_pretrained(MODELS / "tiny-flux", dtype=getattr(torch, dtype), **build)
     pipeline.set_progress_bar_config(disable=True)
+    if channels_last:
+        pipeline.vae.to(memory_format=torch.channels_last)
     return pipeline
 
 

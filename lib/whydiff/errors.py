@@ -12,5 +12,5 @@ def did_you_mean(word: str, known) -> str:
     """``" Did you mean 'sigmas'?"``, or nothing when no known word is near."""
     import difflib
 
-    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -110,9 +110,9 @@ class Verdict:
     def __str__(self) -> str:
         lines = [self.summary]
         for number, cause in enumerate(self.causes, 1):
-            effect = "" if cause.image_effect is None else f", {share(cause.image_effect)} of the image's difference"
+            effect = "" if cause.image_effect is None else f"; repairing it alone removes {share(cause.image_effect)} of the image's difference"
             lines.append(f"{number}. {cause.id} ({cause.stage}, {cause.probe}): {cause.statement}")
-            lines.append(f"   proof: {cause.experiment}; explained {cause.explained:.3g}{effect}")
+            lines.append(f"   proof: {cause.experiment}; this explains {share(cause.explained)} of the difference there{effect}")
             lines.append(f"   departs: {cause.departs}. fix: {cause.fix}")
         for entry in self.unexplained:
             lines.append(f"unexplained: {describe(entry)}")
@@ -135,7 +135,7 @@ class Verdict:
         for number, cause in enumerate(self.causes, 1):
             effect = "" if cause.image_effect is None else share(cause.image_effect)
             cells = [number, f"`{cause.id}`", where(cause.to_dict()), cause.statement, cause.experiment,
-                     f"{cause.explained:.3g}", effect]  # fmt: skip
+                     share(cause.explained), effect]  # fmt: skip
             rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
         rows += [""] + [f"*Unexplained:* {describe(entry)}  " for entry in self.unexplained]
         rows += [f"*Note:* {note}  " for note in self.notes]
@@ -154,9 +154,18 @@ def where(entry: dict) -> str:
     return words
 
 
-def share(effect: float) -> str:
-    """A share of the image's difference in words: `29%`, `less than 1%`; negative where repairing one cause alone makes it worse."""
-    return "less than 1%" if abs(effect) < 0.01 else f"{effect:.0%}"
+def share(value: float | None) -> str:
+    """A share in words: `29 %`, `less than 1 %`, `not measured`; 0.99996 is not 100 %.
+
+    The share of the image is negative where repairing one cause among several moves the picture further away.
+    """
+    if value is None:
+        return "not measured"
+    if value != 0 and abs(value) < 0.005:
+        return "less than 1 %"
+    if 0.995 < abs(value) < 1:
+        return f"{100 * value:.2f} %" if abs(value) < 0.99995 else "> 99.99 %"
+    return f"{100 * rounded(value):.0f} %"
 
 
 def describe(entry: dict) -> str:

@@ -11,8 +11,8 @@ from whydiff.engine.walk import Row
 from whydiff.evidence.case import make_case
 from whydiff.evidence.trace import Event, Trace
 from whydiff.places import Place
-from whydiff.report.html import figure, percent, render, write_report
-from whydiff.verdict import Cause, Verdict
+from whydiff.report.html import figure, render, write_report
+from whydiff.verdict import Cause, Verdict, share
 
 EVIL = "<script>alert('x')</script>\"'&"
 
@@ -142,5 +142,5 @@ def test_the_file_is_written_whole(tmp_path):
 
 def test_numbers_for_readers():
     assert [figure(v) for v in (None, 0, 0.0, 0.22345, 1e-7)] == ["–", "0", "0", "0.223", "1e-07"]
-    assert [percent(v) for v in (None, 1.0, 0.31, -0.04, 0.9991, 0.999999, -0.001)] == [
+    assert [share(v) for v in (None, 1.0, 0.31, -0.04, 0.9991, 0.999999, -0.001)] == [
         "not measured", "100 %", "31 %", "-4 %", "99.91 %", "> 99.99 %", "less than 1 %"]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from whydiff.audits.result import AuditResult, Sentence
 from whydiff.audits.start_here import image_pair
-from whydiff.verdict import where
+from whydiff.verdict import share, where
 
 NAME = "root_cause"
 QUESTION = "Which causes have to be repaired, how much of the picture does each explain, and by which experiment is it known?"
@@ -57,5 +57,5 @@ def _share(cause) -> str:
     return (
         ""
         if cause.image_effect is None
-        else f"{cause.image_effect:.0%} of the picture's difference goes when it alone is repaired"
+        else f"{share(cause.image_effect)} of the picture's difference goes when it alone is repaired"
     )

@@ -10,7 +10,7 @@ import torch
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case
 from whydiff.evidence.fingerprint import code_fingerprint, fingerprint
-from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, mover, own_ulp, stored_floor, widen
+from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, mover, own_ulp, shaking, stored_floor, widen
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.sides import RunnableSide, load_side
 from whydiff.evidence.trace import Event, Trace, read_trace
@@ -51,7 +51,9 @@ class Lab:
                 self.evidence[role] = "live"
             elif side.trace:
                 self.said(f"reading the trace of {role}")
-                self.traces[role] = read_trace(self.case.resolve(side.trace))
+                trace = self.traces[role] = read_trace(self.case.resolve(side.trace))
+                if not trace.complete:
+                    self.notes.append(f"the trace of {role} is not complete: its recording was cut short, so later places may be missing")
                 self.evidence[role] = "trace"
             elif side.image:
                 self.evidence[role] = "image"
@@ -79,11 +81,12 @@ class Lab:
 
         return {fact.key: fact.value for fact in defaults_of(side.defaults.framework, side.defaults.version, side.defaults.model)}
 
-    def run(self, role: str, *, substitute=None, changes=None, modules=(), steps=None) -> Trace:
-        """One run of a side; nothing of it is cached."""
+    def run(self, role: str, *, substitute=None, changes=None, modules=(), steps=None, shaken: int | None = None) -> Trace:
+        """One run of a side; nothing of it is cached. `shaken`: the seed with which its modules' outputs are moved by one ulp."""
         self.runs += 1
         side = self.sides[role]
-        return side.run(Recorder(substitute=substitute, modules=modules, steps=steps), changes)
+        with shaking(side.components, shaken) if shaken is not None else contextlib.nullcontext():
+            return side.run(Recorder(substitute=substitute, modules=modules, steps=steps), changes)
 
     def record_both(self) -> None:
         for role, side in self.sides.items():
@@ -109,13 +112,13 @@ class Lab:
             self.floor = stored_floor(trace) if trace is not None else self.floor
             return repeats
         self.floor_role = role
-        own = self.traces[role]
+        own = repeats[role]  # the second A: what an earlier run leaves behind is a leak, and no noise
         inherited: dict[Place, float] = {}
         added: dict[Place, float] = {}
         for seed in range(ULP_RUNS):
             self.said(f"measuring the noise floor of {role}, run {seed + 1} of {ULP_RUNS}")
-            widen(inherited, own, self.run(role, substitute=mover(None, seed)))
-            widen(added, own, self.run(role, substitute=mover(own, seed)))
+            widen(inherited, own, self.run(role, substitute=mover(None, seed), shaken=seed))
+            widen(added, own, self.run(role, substitute=mover(own, seed), shaken=seed))
         self.floor = Floor(inherited, added, "measured")
         return repeats
 

@@ -98,7 +98,7 @@ def comparable(lab: Lab) -> bool:
     """True when both sides have tensors with a place in common, or both have settings."""
     if all(trace is not None for trace in lab.traces.values()):
         return any(place in lab.traces["candidate"] for place in lab.traces["reference"])
-    return bool(summary.stated_settings(lab, "reference") and summary.stated_settings(lab, "candidate"))
+    return bool(summary.stated_settings(lab, "reference").keys() & summary.stated_settings(lab, "candidate").keys())
 
 
 def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], effects: dict, leaks: list[dict]) -> None:

@@ -66,7 +66,11 @@ def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor
     pair = lab.pair(place, theirs)
     if pair is None:
         return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}")
-    mine, theirs = pair
+    if lab.patient == "candidate" or mine is lab.traces["reference"][place]:
+        mine = pair[0]
+    theirs = pair[1]
+    if mine.shape != theirs.shape:
+        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}")
     floor = floor_of(place, mine)
     if place.probe == "image":
         mine, theirs, floor = _images(lab, place, mine, theirs, floor)
@@ -122,6 +126,9 @@ def findings(lab: Lab, rows: list[Row], forced: Trace) -> list[Finding]:
                 pair = (own, lab.traces["candidate"][row.place])
                 pair = pair if pair[0].shape == pair[1].shape else None
                 reference[row.place] = own
+            if pair is not None and probe == "image":
+                pair = _images(lab, row.place, *pair, row.floor)[:2]
+                reference[row.place] = pair[0]
             if pair is not None:
                 candidate[row.place] = pair[1]
         first = group[0]
@@ -180,9 +187,11 @@ def walk(lab: Lab, sizes: list[Explanation]) -> tuple[list[Named], list[Row]]:
 
 def look_inside(finding: Finding, lab: Lab, changes: dict) -> None:
     """Find the module that makes an unexplained difference of a network, an encoder or a decoder."""
-    if family(finding.probe) not in LOOKED_INTO or finding.place not in finding.candidate:
+    seen = lab.traces["reference"].at("noise_pred_text")
+    if (family(finding.probe) not in LOOKED_INTO and (finding.probe != "noise_pred" or seen)) or finding.place not in finding.candidate:
         return
-    inside = module_walk(lab, finding.place.step, changes, finding.place.stage)
+    stage = "model_forward" if finding.probe == "noise_pred" else finding.place.stage
+    inside = module_walk(lab, finding.place.step, changes, stage)
     if inside is not None and inside.culprit is not None:
         finding.inside = {"module": inside.culprit, "module_reference": inside.culprit_reference, "difference": inside.first.difference,
                           "noise_floor": inside.floors[inside.first.reference]}  # fmt: skip

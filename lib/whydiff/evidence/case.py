@@ -152,7 +152,7 @@ def make_case(data: dict, where: str = "case") -> Case:
     try:
         return Case(**data)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key also makes one missing
         spot = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise Trouble(f"{where}: unknown key {spot!r}.{did_you_mean(first['loc'][-1], _known(first['loc'][:-1]))}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from whydiff.report.contents import contents
+from whydiff.verdict import share
 
 
 def render(study, *, notebooks: list[str] = (), command: str = "") -> str:
@@ -14,7 +15,7 @@ def render(study, *, notebooks: list[str] = (), command: str = "") -> str:
     here = pathlib.Path(__file__).parent
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)  # fmt: skip
-    environment.filters |= {"figure": figure, "percent": percent, "sentence": sentence}
+    environment.filters |= {"figure": figure, "percent": share, "sentence": sentence}
     style = (here / "report.css").read_text(encoding="utf-8")
     shown = contents(study, notebooks=list(notebooks), command=command)
     return environment.get_template("report.html.j2").render(style=style, **shown)
@@ -39,16 +40,6 @@ def figure(value) -> str:
         return str(value)
     return "0" if value == 0 else f"{value:.3g}"
 
-
-def percent(value) -> str:
-    """A share; `explained` of 0.99996 is not 100 %."""
-    if value is None:
-        return "not measured"
-    if value != 0 and abs(value) < 0.005:
-        return "less than 1 %"
-    if value != 1 and abs(value) > 0.995 and abs(value) < 1:
-        return f"{100 * value:.2f} %" if abs(value) < 0.99995 else "> 99.99 %"
-    return f"{100 * value:.0f} %"
 
 
 def sentence(text: str) -> str:

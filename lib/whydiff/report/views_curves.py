@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from whydiff.evidence.floor import STANDS_OUT
 from whydiff.report.views_pictures import CANDIDATE, REFERENCE, blank, legend
+from whydiff.verdict import share
 
 STYLE = {
     "reference": {"color": REFERENCE, "linestyle": "-", "marker": "o", "markersize": 4},
@@ -41,7 +43,7 @@ def sigma_schedules(ax, sigmas: dict, switches: dict | None = None, boundary: fl
     return ax
 
 
-def stage_strip(ax, strip, limit: float = 12.0):
+def stage_strip(ax, strip, limit: float = STANDS_OUT):
     """Difference over noise floor by probe, in walking order: whole runs as hatched bars, what the stage adds as solid ones.
 
     `strip`: (probe, of whole runs, added or None, first divergence or not); `limit`: floors from which a difference stands out.
@@ -148,13 +150,13 @@ def ranked_causes(ax, effects):
     shares = [0.0 if effect is None else effect for _, _, effect in effects]
     bars = ax.barh(place, shares, height=0.6, color=REFERENCE, hatch="//", edgecolor="white")
     for bar, (_, _, effect) in zip(bars, effects, strict=True):
-        words = "not measurable" if effect is None else "less than 0.1%" if abs(effect) < 0.001 else f"{effect:.1%}"
+        words = share(effect)
         ax.annotate(f" {words} ", (max(bar.get_width(), 0), bar.get_y() + bar.get_height() / 2), va="center", ha="left")
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(place, [id_ for id_, _, _ in effects])
     ax.invert_yaxis()
     ax.set(
-        xlim=(min(-0.05, *shares, 0) * 1.1, max(1.0, *shares, 0) * 1.2),
+        xlim=(min(-0.05, *shares, 0) * 1.1, max(1.0, *shares, 0) * 1.1),
         xlabel="share of the picture's difference that goes (1 = all of it)",
         title="What repairing one cause alone does to the picture",
     )
@@ -187,7 +189,7 @@ def weights(ax, pairings: dict):
     return ax
 
 
-def modules(ax, walk, limit: float = 12.0):
+def modules(ax, walk, limit: float = STANDS_OUT):
     """The network module by module at one step, on equal inputs: difference of each pair beside what stands out."""
     if walk is None:
         blank(ax, "Modules were not recorded: both sides must be live, with components")
