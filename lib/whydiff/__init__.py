@@ -8,7 +8,7 @@ The map; each room uses only what stands to its left or above it.
     causes                             which causes can be named, and the experiment that proves each
     engine                             the walk from the first divergence to the verdict
     audits                             one question for each notebook
-    report     headless     cli        pictures and pages; notebooks run by papermill; the command
+    report     headless     commands   pictures and pages; notebooks run by papermill (notebooks, workers); the command (cli)
 """
 
 import importlib
