@@ -1,7 +1,6 @@
 """Where no experiment decides, no cause is named; and what is named carries the right share."""
 
 import pathlib
-import sys
 
 import pytest
 import torch
@@ -12,15 +11,6 @@ from whydiff.evidence.case import make_case
 
 CASES = pathlib.Path(__file__).parents[2] / "data" / "cases"
 CALL = {"prompt": "a red circle", "height": 48, "width": 64, "num_inference_steps": 4, "max_sequence_length": 16, "seed": 0}
-
-
-@pytest.fixture(scope="module")
-def sides():
-    sys.path.insert(0, str(CASES))
-    import sides
-
-    yield sides
-    sys.path.remove(str(CASES))
 
 
 def diagnose(sides, damage, **changes):

@@ -1,24 +1,12 @@
 """An unexplained difference of a network is followed down to the module that makes it, in other trees of modules too."""
 
-import pathlib
-import sys
 
 import pytest
 import torch
 
 import whydiff
 
-CASES = pathlib.Path(__file__).parents[2] / "data" / "cases"
 CALL = {"prompt": "a red circle", "height": 48, "width": 64, "num_inference_steps": 2, "max_sequence_length": 16, "seed": 0}
-
-
-@pytest.fixture(scope="module")
-def sides():
-    sys.path.insert(0, str(CASES))
-    import sides
-
-    yield sides
-    sys.path.remove(str(CASES))
 
 
 def heavier(module):

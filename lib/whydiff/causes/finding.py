@@ -80,6 +80,16 @@ class Explanation:
     dtype: torch.dtype | None = None  # the repair is to run the candidate's modules in this type
 
 
+# A number solved from float32 values is known to a few 1e-6 (their rounding, amplified by the fit), and settings that people
+# type differ by more than this. It decides what a fitted number is called, never whether a fit is accepted.
+SAME_PARAMETER = 1e-4
+
+
+def same_parameter(a: float, b: float) -> bool:
+    """Is a fitted number the one that is stated?"""
+    return math.isclose(a, b, rel_tol=SAME_PARAMETER, abs_tol=SAME_PARAMETER)
+
+
 def number(value: float) -> str:
     """A fitted parameter in words: 3.0, 0.001, 1024."""
     return f"{float(value):.6g}" if float(value) != int(float(value)) else f"{float(value):.1f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from whydiff.causes.finding import Explanation, Finding, number
+from whydiff.causes.finding import Explanation, Finding, number, same_parameter
 from whydiff.measure.compare import relative_l2
 
 
@@ -41,7 +41,7 @@ def explain_guidance(finding: Finding, lab) -> list[Explanation]:
     if left_mine > limit or left_theirs > limit:
         return []
     share = 1.0 - (left_theirs / (finding.difference or 1.0)) ** 2
-    if abs(theirs - (1 - mine)) < 1e-4:
+    if same_parameter(theirs, 1 - mine):
         return [Explanation(
             id="cond-uncond-swapped", statement="candidate exchanges the conditional and the unconditional prediction",
             relation={"kind": "swapped"}, explained=share, stage="guidance",
@@ -84,14 +84,14 @@ def explain_vae_latents(finding: Finding, lab) -> list[Explanation]:
     proof = "undid it on the candidate's vae_latents (latents / {} + {}): equals the reference's"
     proof = proof.format(number(round(theirs, 6)), number(round(their_shift, 6)) if abs(their_shift) > tolerance else 0)
     said = None if own is None else (own.get("scaling_factor"), own.get("shift_factor") or 0.0)
-    if said == (scaling, shift) and abs(theirs - 1) > 1e-4 and abs(theirs / scaling - 1) > tolerance:
+    if said == (scaling, shift) and not same_parameter(theirs, 1) and abs(theirs / scaling - 1) > tolerance:
         lab.notes.append(f"At vae_latents the candidate's values are the reference's times {number(round(factor, 5))} plus "
                          f"{number(round(offset, 5))}, although both VAEs state the same factors.")  # fmt: skip
         return []
     if said is not None and said != (scaling, shift):
         return _other_config(finding, (scaling, shift), said, (theirs, their_shift), share)
     if abs(theirs / scaling - 1) > tolerance:
-        missing = abs(theirs - 1) <= 1e-4
+        missing = same_parameter(theirs, 1)
         ids = ["vae-scaling-factor", "vae-scaling-missing"]
         words = "are not divided by scaling_factor" if missing else f"are divided by {number(round(theirs, 6))}"
         found.append(Explanation(
@@ -100,7 +100,7 @@ def explain_vae_latents(finding: Finding, lab) -> list[Explanation]:
             relation={"kind": "vae_scaling", "reference": scaling, "candidate": theirs},
             fix=f"divide the latents by vae.config.scaling_factor = {number(scaling)}"))  # fmt: skip
     if abs(their_shift - shift) > tolerance * max(1.0, abs(shift)):
-        words = "does not add shift_factor" if abs(their_shift) <= 1e-4 else f"adds {number(round(their_shift, 6))}"
+        words = "does not add shift_factor" if same_parameter(their_shift, 0) else f"adds {number(round(their_shift, 6))}"
         found.append(Explanation(
             id="vae-shift-missing", explained=share, experiment=proof,
             statement=f"candidate {words} before decoding; the reference adds {number(shift)}",
@@ -113,7 +113,7 @@ def _other_config(finding: Finding, mine, theirs, fitted, share: float) -> list[
     """The candidate scales as its own vae.config says, and that says something else than the reference's."""
     found = []
     for id_, key, a, b, fit in zip(("vae-scaling-factor", "vae-shift-missing"), ("scaling_factor", "shift_factor"), mine, theirs, fitted):
-        if a != b and abs(fit - b) <= 1e-4 * max(1.0, abs(b)):
+        if a != b and same_parameter(fit, b):
             found.append(Explanation(
                 id=id_, statement=f"candidate's vae.config.{key} is {number(b)}, the reference's {number(a)}", explained=share,
                 relation={"kind": key, "reference": a, "candidate": b},

@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from whydiff.causes.finding import Explanation, Finding, number
+from whydiff.causes.finding import SAME_PARAMETER, Explanation, Finding, number
 from whydiff.causes.model_input import rounded
 from whydiff.formulas.schedule import switch_step, unshift_sigmas
 from whydiff.formulas.schedule_solve import ScheduleFit, solve_schedule
@@ -63,7 +63,7 @@ def _same_grid(one: ScheduleFit, other: ScheduleFit) -> bool:
     """One grid: the same by name, or with the same end before the shift (a fitted end is known to rounding only)."""
     if one.grid == other.grid and "last" not in one.parameters and "last" not in other.parameters:
         return True
-    return one.steps == other.steps and math.isclose(base_end(one), base_end(other), rel_tol=1e-4)
+    return one.steps == other.steps and math.isclose(base_end(one), base_end(other), rel_tol=SAME_PARAMETER)
 
 
 def base_end(fit: ScheduleFit) -> float:
@@ -77,7 +77,7 @@ def shift_of(fit: ScheduleFit) -> float:
 
 
 def _close(a: float, b: float) -> bool:
-    return math.isclose(a, b, rel_tol=1e-4)
+    return math.isclose(a, b, rel_tol=SAME_PARAMETER)
 
 
 def tokens(lab) -> int | None:
@@ -137,7 +137,7 @@ def _token_factor(reference: ScheduleFit, candidate: ScheduleFit):
 def _grid(finding: Finding, reference: ScheduleFit, candidate: ScheduleFit) -> Explanation:
     mine, theirs = base_end(reference), base_end(candidate)
     words = f"candidate's sigmas come from a grid that ends at {_end(theirs)} before the shift, the reference's at {_end(mine)}"
-    if math.isclose(mine, theirs, rel_tol=1e-4):
+    if _close(mine, theirs):
         words = f"candidate's sigmas lie on the grid {candidate.grid}, the reference's on {reference.grid}"
     return Explanation(
         id="sigma-grid-endpoints", explained=_share(finding, reference, candidate), statement=words,

@@ -64,13 +64,9 @@ def compare_runs(lab: Lab, candidate: Trace | None = None) -> list[Row]:
 
 def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor_of) -> Row:
     pair = lab.pair(place, theirs)
-    if pair is None:
+    if pair is None or pair[1].shape != mine.shape:
         return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}")
-    if lab.patient == "candidate" or mine is lab.traces["reference"][place]:
-        mine = pair[0]
-    theirs = pair[1]
-    if mine.shape != theirs.shape:
-        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}")
+    theirs = pair[1]  # in the reference's layout; `mine` may be what a live reference makes of a recorded candidate
     floor = floor_of(place, mine)
     if place.probe == "image":
         mine, theirs, floor = _images(lab, place, mine, theirs, floor)
