@@ -14,3 +14,7 @@ def did_you_mean(word: str, known) -> str:
 
     near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+class OutOfRuns(Exception):
+    """The runs that a budget allows are used up. What was found so far still stands."""

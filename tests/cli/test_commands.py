@@ -157,9 +157,15 @@ def test_a_dry_run_runs_nothing(toy, capsys):
     assert plan["reference"]["runs"] > plan["candidate"]["runs"] > 0
 
 
-def test_a_budget_ends_a_diagnosis_that_needs_more_runs(toy, capsys):
-    assert run(["diagnose", "toy.yaml", "--budget", "2"]) == 2
-    assert one_line(capsys.readouterr().err.strip().splitlines()[-1], "whydiff: ", "more than 2 runs", "--budget")
+def test_a_budget_gives_the_best_verdict_within_it_and_says_what_more_would_tell(toy, capsys):
+    assert run(["diagnose", "toy.yaml", "--set", "candidate.build.noise_scale=1.5", "--budget", "4", "--json"]) == 1
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["first_divergence"]["probe"] and any("4 runs are used up" in note for note in verdict["notes"])
+
+
+def test_a_budget_too_small_to_record_both_sides_is_trouble(toy, capsys):
+    assert run(["diagnose", "toy.yaml", "--budget", "1"]) == 2
+    assert one_line(capsys.readouterr().err.strip().splitlines()[-1], "whydiff: ", "1 runs are used up", "--budget")
 
 
 # --- record and compare --------------------------------------------------------------------------------------------------

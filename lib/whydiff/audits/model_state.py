@@ -8,7 +8,7 @@ import torch
 
 from whydiff.audits.judge import causes_in, lies_in, rows_in, sentences
 from whydiff.audits.result import AuditResult, Sentence
-from whydiff.audits.weights import Pairing, held, pair_weights
+from whydiff.audits.weights import Pairing, pair_weights
 
 NAME = "model_state"
 QUESTION = "Do both sides hold the same weights, in the same state?"
@@ -53,10 +53,8 @@ def components(side) -> dict[str, torch.nn.Module]:
 
 
 def paired(reference: torch.nn.Module, candidate: torch.nn.Module) -> Pairing:
-    """Weights of two modules paired; across a cast both are read in the narrower of the two dtypes."""
-    dtypes = [next((p.dtype for p in m.parameters() if p.is_floating_point()), torch.float32) for m in (reference, candidate)]
-    narrow = None if dtypes[0] == dtypes[1] else min(dtypes, key=lambda d: torch.finfo(d).bits)
-    return pair_weights(held(reference, narrow), held(candidate, narrow))
+    """Weights of two modules paired; across a cast both are read in the coarser of the two dtypes."""
+    return pair_weights(reference, candidate)
 
 
 def state(module: torch.nn.Module) -> dict:

@@ -11,6 +11,9 @@ import torch
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place
 
+# What a finding is about: values that differ; an argument that only one network receives; a number of network evaluations.
+VALUES, ABSENT, CALLS = "values", "absent", "calls"
+
 
 @dataclasses.dataclass
 class Finding:
@@ -27,11 +30,17 @@ class Finding:
     difference: float | None
     floor: float
     why: str = ""
+    kind: str = VALUES
     inside: dict[str, Any] | None = None  # the module that makes the difference, where it was found, with its own figures
 
     @property
     def place(self) -> Place:
         return self.places[0]
+
+    @property
+    def key(self) -> str:
+        """What tells findings apart once they are settled: two may be about one probe."""
+        return self.probe if self.kind == VALUES else f"{self.kind} {self.probe}"
 
     @property
     def pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -77,6 +86,7 @@ class Explanation:
     probe: str | None = None  # where the cause acts, if that is not where it was found (settings)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     covers: set[str] = dataclasses.field(default_factory=set)
+    supplies: set[str] = dataclasses.field(default_factory=set)  # arguments of the network that the repair passes or leaves out
     dtype: torch.dtype | None = None  # the repair is to run the candidate's modules in this type
 
 

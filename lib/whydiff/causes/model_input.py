@@ -32,7 +32,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
             return [_thousand(finding, "guidance-times-1000", "guidance", "guidance", factor, share)]
         return _guidance_scale(finding, lab)
     if argument in ("timestep", "timesteps", "t"):
-        return rounded(finding)
+        return explain_per_token(finding, lab) or rounded(finding)
     return []
 
 
@@ -82,3 +82,40 @@ def rounded(finding: Finding) -> list[Explanation]:
                     experiment=f"the reference's timesteps {words} equal the candidate's at every step",
                     fix="keep timesteps in float32 up to the network's time embedding")]  # fmt: skip
     return []
+
+
+def explain_per_token(finding: Finding, lab) -> list[Explanation]:
+    """One timestep for all tokens on one side; on the other some tokens, which hold the clean image, have timestep 0."""
+    if finding.probe.partition("/")[2] not in ("timestep", "timesteps", "t"):
+        return []
+    zeros = {}
+    for role in ("reference", "candidate"):
+        other = "candidate" if role == "reference" else "reference"
+        shares = [_zeroed(lab.own_value(role, place), lab.own_value(other, place)) for place in finding.places]
+        if shares and all(share is not None for share in shares):
+            zeros[role] = shares[0]
+    if len(zeros) != 1:
+        return []
+    (role,) = zeros
+    other, (count, of) = "candidate" if role == "reference" else "reference", zeros[role]
+    return [Explanation(
+        id="per-token-timestep", stage="scheduler_step", departs="unknown", explained=1.0,
+        statement=f"{role}'s network receives a timestep for each token, 0 for {count} of {of}; the {other}'s receives one timestep for all",
+        relation={"kind": "per_token", "side": role, "tokens": count, "of": of},
+        experiment=f"set the {other}'s one timestep to 0 at those {count} of {of} tokens: equals the {role}'s at every step",
+        fix="give the tokens of the conditioning frame timestep 0 on both sides, if the model was trained so",
+        covers={"noise_pred_text", "noise_pred_uncond"} if finding.place not in finding.candidate else set())]  # fmt: skip
+
+
+def _zeroed(mine, theirs) -> tuple[int, int] | None:
+    """(tokens at 0, tokens) where `mine` is `theirs`, one value per sample, but for zeros; None where it is not."""
+    if mine is None or theirs is None or mine.dim() < 2 or not theirs.numel():
+        return None
+    common = theirs.double().reshape(theirs.shape[0] if theirs.dim() else 1, -1)
+    if (common != common[:, :1]).any() or common.shape[0] not in (1, mine.shape[0]) or not (common != 0).all():
+        return None
+    values = mine.double().reshape(mine.shape[0], -1)
+    zero = values == 0
+    if not zero.any() or zero.all() or not bool((zero | ((values - common[:, :1]).abs() <= 1e-5 * common[:, :1].abs())).all()):
+        return None
+    return int(zero[0].sum()), values.shape[1]

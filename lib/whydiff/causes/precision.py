@@ -41,6 +41,8 @@ def declared(lab) -> list[tuple[str, torch.dtype | None]]:
     for side in lab.case.sides().values():
         for key, value in side.declared.items():
             for word in value.values() if isinstance(value, dict) else (value,):
+                if key in lab.ignored:
+                    continue
                 if key == "dtype":
                     if (dtype := NAMES.get(str(word).removeprefix("torch."))) not in (None, torch.float32):
                         found.append((f"dtype {word}", dtype))

@@ -2,35 +2,103 @@
 
 from __future__ import annotations
 
-from whydiff.causes import latents, lengths, lossy, model, model_input, noise, precision, prompt, schedule
-from whydiff.causes.finding import Explanation, Finding
-from whydiff.errors import Trouble
+import os
+
+from whydiff.causes import (
+    autocast,
+    calls,
+    expert,
+    frames,
+    guidance,
+    guidance_input,
+    image,
+    image_colour,
+    image_input,
+    latents,
+    latents_decode,
+    latents_moved,
+    latents_start,
+    left_out,
+    lengths,
+    lossy,
+    model,
+    model_input,
+    noise,
+    noise_steps,
+    precision,
+    prompt,
+    schedule,
+    schedule_lists,
+    schedule_steps,
+)
+from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
+from whydiff.causes.inside import decoding
+from whydiff.causes.scheduler import config as scheduler_config
+from whydiff.causes.scheduler import initial as scheduler_initial
+from whydiff.causes.scheduler import steps as scheduler_steps
+from whydiff.errors import OutOfRuns, Trouble
 from whydiff.places import family
 
 EXPERIMENTS = {
-    "initial_noise": (precision.explain_stored, noise.explain),
+    "init_image": (image_input.explain,),
+    "mask": (image_input.explain_mask,),
+    "image_latents": (decoding.explain, latents_start.explain_image_latents, latents_moved.explain),
+    "initial_noise": (precision.explain_stored, noise.explain, latents_moved.explain, latents_start.explain_start),
+    "initial_latents": (precision.explain_stored, latents_moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
+                        latents_start.explain_start, noise.explain),
+    "latent_model_input": (latents_start.explain_model_input, latents_start.explain_condition, latents_moved.explain),
+    "step_noise": (noise_steps.explain,),
     "input_ids": (prompt.explain_ids,),
-    "prompt_embeds": (prompt.explain_embeds, precision.explain),
-    "pooled_prompt_embeds": (prompt.explain_embeds, precision.explain),
-    "negative_prompt_embeds": (prompt.explain_embeds, precision.explain),
-    "sigmas": (schedule.explain,),
-    "timesteps": (schedule.explain, schedule.explain_timesteps),
-    "model_input": (model_input.explain,),
-    "noise_pred_text": (model.explain, precision.explain),
-    "noise_pred_uncond": (model.explain, precision.explain),
-    "noise_pred": (latents.explain_guidance,),
-    "latents": (latents.explain_sign,),
-    "vae_latents": (latents.explain_vae_latents,),
-    "decoded": (precision.explain,),
-    "image": (latents.explain_image, lossy.explain),
+    "prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
+    "pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
+    "negative_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
+    "negative_pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
+    "image_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
+    "attention_mask": (prompt.explain_mask,),
+    "sigmas": (scheduler_config.explain, schedule_lists.explain, schedule.explain, scheduler_config.explain_rest),
+    "timesteps": (scheduler_config.explain, schedule_lists.explain, schedule.explain, schedule.explain_timesteps,
+                  scheduler_config.explain_rest),
+    "alphas_cumprod": (scheduler_config.explain, schedule.explain_alphas, scheduler_config.explain_rest),
+    "model_input": (guidance_input.explain, model_input.explain, prompt.explain_network_input),
+    "noise_pred_text": (expert.explain, model.explain, autocast.explain, precision.explain),
+    "noise_pred_uncond": (expert.explain, model.explain, autocast.explain, precision.explain),
+    "noise_pred": (latents.explain_sign, guidance.explain),
+    "latents": (latents.explain_sign, scheduler_steps.explain, schedule_steps.explain),
+    "vae_latents": (latents_decode.explain, latents_moved.explain, latents_decode.explain_noise, image.explain_nan),
+    "decoded": (decoding.explain, autocast.explain, precision.explain, image.explain_nan),
+    "image": (image.explain_channels, image.explain_conversion, image.explain_blank, image_colour.explain, image.explain_watermark, lossy.explain),
 }
+
+
+# Where the two tensors have no common shape (`finding.candidate` is empty; `lab.own_value(role, place)` has what each side made).
+SHAPES = {
+    "initial_noise": (noise.explain_pieces, frames.explain_latents),
+    "initial_latents": (frames.explain_latents,),
+    "decoded": (frames.explain_decoded,),
+    "image": (image.explain_blank,),
+    "sigmas": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
+    "timesteps": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
+    "input_ids": (prompt.explain_ids, lengths.explain, prompt.explain_id_lengths),
+    "attention_mask": (lengths.explain,),
+    "prompt_embeds": (lengths.explain, prompt.explain_embed_shapes),
+    "negative_prompt_embeds": (prompt.explain_embed_shapes,),
+    "model_input": (model_input.explain_per_token, prompt.explain_network_input_shapes),
+}
+# Where one side's network is evaluated at other steps, or another number of times.
+CALL_EXPERIMENTS = (calls.explain,)
 
 
 def explain(finding: Finding, lab) -> list[Explanation]:
     """The causes that an experiment shows at a finding; none where nothing does: then it is unexplained, here."""
-    if finding.place not in finding.candidate:
-        return attempt(lengths.explain, finding, lab)
-    for experiment in EXPERIMENTS.get(family(finding.probe), ()):
+    if finding.kind == CALLS:
+        experiments = CALL_EXPERIMENTS
+    elif finding.kind == ABSENT:
+        experiments = (left_out.explain, guidance_input.explain_absent)
+    elif finding.place not in finding.candidate:
+        experiments = SHAPES.get(family(finding.probe), ())
+    else:
+        experiments = EXPERIMENTS.get(family(finding.probe), ())
+    for experiment in experiments:
         found = attempt(experiment, finding, lab)
         if found:
             return found
@@ -38,9 +106,18 @@ def explain(finding: Finding, lab) -> list[Explanation]:
 
 
 def attempt(experiment, finding: Finding, lab) -> list[Explanation]:
-    """One experiment. A side that cannot run it (Trouble) explains nothing, and the verdict notes it."""
+    """One experiment. What it raises explains nothing, is noted in the verdict, and never ends the diagnosis."""
     try:
         return experiment(finding, lab)
+    except OutOfRuns:
+        if lab.exhausted:  # known already; what needs no run may still be found
+            return []
+        raise
     except Trouble as trouble:
         lab.notes.append(f"an experiment at {finding.probe} could not be made: {trouble}")
-        return []
+    except Exception as error:  # sides hold code and tensors that nobody has seen: one experiment must not cost the verdict
+        if os.environ.get("WHYDIFF_DEBUG"):
+            raise
+        lab.notes.append(f"an experiment at {finding.probe} failed inside whydiff ({type(error).__name__}: {error}); "
+                         "set WHYDIFF_DEBUG=1 for the traceback")  # fmt: skip
+    return []

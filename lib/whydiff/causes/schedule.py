@@ -10,6 +10,7 @@ import torch
 from whydiff.causes.finding import SAME_PARAMETER, Explanation, Finding, number
 from whydiff.causes.model_input import rounded
 from whydiff.formulas.schedule import switch_step, unshift_sigmas
+from whydiff.formulas.schedule_betas import solve_betas
 from whydiff.formulas.schedule_solve import ScheduleFit, solve_schedule
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place
@@ -190,3 +191,21 @@ def explain_timesteps(finding: Finding, lab) -> list[Explanation]:
     if sigmas is None or sigmas.shape != theirs.shape or relative_l2(sigmas, theirs) > 1e-6:
         return []
     return rounded(finding)
+
+
+def explain_alphas(finding: Finding, lab) -> list[Explanation]:
+    """Both products of alphas follow a known formula of betas: another formula, end point, or the rescaling to zero SNR."""
+    if finding.place not in finding.candidate:
+        return []
+    found = {role: solve_betas(getattr(finding, role)[finding.place].double().numpy()) for role in ("reference", "candidate")}
+    mine, theirs = found["reference"], found["candidate"]
+    if mine is None or theirs is None or mine == theirs:
+        return []
+    same_betas = (mine.formula, mine.start, mine.end) == (theirs.formula, theirs.start, theirs.end)
+    id_ = "zero-snr-with-epsilon" if same_betas else "beta-schedule-name" if mine.formula != theirs.formula else "scheduler-config"
+    return [Explanation(
+        id=id_, departs="unknown", explained=1.0, equivalent=["checkpoint-scheduler-config-ignored"],
+        statement=f"candidate's alphas_cumprod are those of {theirs}, the reference's of {mine}",
+        relation={"kind": "betas", "reference": str(mine), "candidate": str(theirs)},
+        experiment="computed both products of alphas from those betas: each equals its side's",
+        fix=f"use {mine} on both sides, if that is the checkpoint's own")]  # fmt: skip

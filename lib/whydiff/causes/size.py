@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whydiff.causes import frames
 from whydiff.causes.finding import Explanation
 from whydiff.evidence.trace import Trace
 from whydiff.places import Place
@@ -96,6 +97,8 @@ def _try(lab, swapped: bool, reference: dict, candidate: dict) -> Explanation | 
 
 
 def _try_frames(lab, reference: int, candidate: int) -> Explanation | None:
+    if frames.asked(lab) is not None:  # the same number was asked for: what one side makes of it is its own rule
+        return frames.explain_rule(lab)
     explanation = Explanation(
         id="num-frames", statement=f"candidate makes {candidate} frames, the reference {reference}",
         relation={"kind": "setting", "reference": reference, "candidate": candidate}, explained=1.0, departs="unknown",

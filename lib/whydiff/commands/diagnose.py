@@ -18,8 +18,8 @@ def command(
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Also write verdict.json and traces there.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs of which side it would take.")] = False,
-    budget: Annotated[int | None, typer.Option("--budget", metavar="RUNS", min=1, help="Stop with a line if it took more "
-                      "runs than this.")] = None,
+    budget: Annotated[int | None, typer.Option("--budget", metavar="RUNS", min=1, help="Use no more runs than this: the best "
+                      "verdict within them, and what more would tell.")] = None,
 ) -> int:  # fmt: skip
     """Why do the two sides of CASE differ? The verdict alone, in seconds."""
     overrides = key_values(settings, "--set")

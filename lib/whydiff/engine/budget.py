@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from whydiff.errors import Trouble
+from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
 from whydiff.evidence.floor import ULP_RUNS
 from whydiff.evidence.sides import RunnableSide
@@ -33,7 +33,7 @@ def planned_runs(case: Case) -> dict:
 
 @contextlib.contextmanager
 def at_most(runs: int | None) -> Iterator[None]:
-    """While the context lasts, the run of a side that would be one too many raises Trouble. None: no limit."""
+    """While the context lasts, the run of a side that would be one too many raises OutOfRuns. None: no limit."""
     if runs is None:
         yield
         return
@@ -42,13 +42,15 @@ def at_most(runs: int | None) -> Iterator[None]:
     def counted(side, *args, **kwargs):
         nonlocal done
         if done >= runs:
-            raise Trouble(f"the diagnosis needs more than {runs} runs; there is no verdict. Raise --budget, or leave it out; "
-                          "--dry-run says how many it takes.")  # fmt: skip
+            raise OutOfRuns(f"{runs} runs are used up")
         done += 1
         return run(side, *args, **kwargs)
 
     RunnableSide.run = counted
     try:
         yield
+    except OutOfRuns as spent:
+        raise Trouble(f"{spent} before both sides were recorded; there is no verdict. Raise --budget, or leave it out; "
+                      "--dry-run says how many runs it takes.") from None  # fmt: skip
     finally:
         RunnableSide.run = run

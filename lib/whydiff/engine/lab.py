@@ -7,13 +7,17 @@ from collections.abc import Callable
 
 import torch
 
-from whydiff.errors import Trouble
+from whydiff.engine.casting import cast
+from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
+from whydiff.evidence.checksums import checksums
+from whydiff.evidence.configurations import configurations
 from whydiff.evidence.fingerprint import code_fingerprint, fingerprint
 from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, mover, own_ulp, shaking, stored_floor, widen
-from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.image_file import image_trace
+from whydiff.evidence.recorder import NOTHING, Recorder
 from whydiff.evidence.sides import RunnableSide, load_side
-from whydiff.evidence.trace import Event, Trace, read_trace
+from whydiff.evidence.trace import Trace, read_trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.layouts import Layout, find_layout
 from whydiff.places import Place
@@ -28,17 +32,26 @@ class Lab:
         self.case, self.said = case, said
         self.sides: dict[str, RunnableSide | None] = {"reference": None, "candidate": None}
         self.traces: dict[str, Trace | None] = {"reference": None, "candidate": None}
+        self.between: dict[str, Trace] = {}  # each side's run of another request
+        self.repeats: dict[str, Trace] = {}  # and its run of the first request after that
+        self.held_before: dict[str, dict] = {}  # checksums of weights and arguments before the first run
         self.evidence: dict[str, str] = {}
         self.floor = Floor({}, {}, "derived")
         self.layouts: dict[str, Layout] = {}  # probe -> how the candidate's tensor becomes the reference's
         self.runs = 0
         self.last_forced: Trace | None = None
+        self.changes: dict = {}  # call arguments that repair the patient as far as is known
+        self.settled_arguments: set[str] = set()  # arguments of the patient's network that are passed as on the other side
         self.named_dtypes: list[torch.dtype] = []  # lower precisions named as a cause
         self.twins_of_each_other = False
         self.unrepaired: list[Place] = []  # places whose repair was lost in the candidate's own dtype
         self.notes: list[str] = []
+        self.ignored: set[str] = set()  # keys of `declares` that do not count
+        self.exhausted = False  # the runs of a budget are used up
         self.floor_role: str | None = None
         self.declared: list[dict] = []  # what declared precisions cost, place by place
+        self._forced_with = None
+        self._autocast: dict[tuple, Trace | None] = {}
         self._twins: dict[torch.dtype, Trace | None] = {}
 
     # --- gathering ---------------------------------------------------------------------------------------------
@@ -72,6 +85,15 @@ class Lab:
         return (code_fingerprint(reference.subject) == code_fingerprint(candidate.subject)
                 and fingerprint(reference.subject) == fingerprint(candidate.subject))  # fmt: skip
 
+    @contextlib.contextmanager
+    def as_far_as_runs_allow(self, work: str):
+        """Work that ends early, with a note, when the runs of a budget are used up."""
+        try:
+            yield
+        except OutOfRuns as spent:
+            self.exhausted = True
+            self.notes.append(f"{spent}: {work} was not finished; a larger budget would tell more")
+
     def default_settings(self, role: str) -> dict:
         """What a side's framework uses when nothing is specified, for a case that names it under `defaults`."""
         side = getattr(self.case, role)
@@ -81,36 +103,40 @@ class Lab:
 
         return {fact.key: fact.value for fact in defaults_of(side.defaults.framework, side.defaults.version, side.defaults.model)}
 
-    def run(self, role: str, *, substitute=None, changes=None, modules=(), steps=None, shaken: int | None = None) -> Trace:
-        """One run of a side; nothing of it is cached. `shaken`: the seed with which its modules' outputs are moved by one ulp."""
+    def run(self, role: str, *, substitute=None, changes=None, modules=(), steps=None, shaken: int | None = None,
+            fill=None) -> Trace:  # fmt: skip
+        """One run of a side. `shaken`: the seed with which its modules' outputs are moved by one ulp; `fill`: what arguments
+        that the side leaves out receive."""
         self.runs += 1
         side = self.sides[role]
         with shaking(side.components, shaken) if shaken is not None else contextlib.nullcontext():
-            return side.run(Recorder(substitute=substitute, modules=modules, steps=steps), changes)
+            return side.run(Recorder(substitute=substitute, modules=modules, steps=steps, fill=fill), changes)
 
     def record_both(self) -> None:
         for role, side in self.sides.items():
             if side is not None:
                 self.said(f"running {role}")
+                self.held_before[role] = checksums(side.components, side.call)
                 self.traces[role] = self.run(role, modules=self.case.record.modules, steps=self.case.record.steps)
 
-    def measure_floor(self) -> dict[str, Trace]:
-        """Measure the floor on the reference, or on the candidate if only that is live. Returns the repeats (A of A-B-A).
+    def measure_floor(self) -> None:
+        """Measure the floor on the reference, or on the candidate if only that is live.
 
-        B is a run with another prompt and seed: if the second A differs from the first, something leaked.
+        Each live side is also run with another prompt and seed (B, `between`) and then again as it was (`repeats`, the second
+        A of A-B-A): if that differs from the first, something leaked.
         """
-        repeats: dict[str, Trace] = {}
+        repeats = self.repeats
         for role, side in self.sides.items():
             if side is None:
                 continue
             self.said(f"running {role} again, after another prompt (A-B-A)")
-            self.run(role, changes=other_request(side))
+            self.between[role] = self.run(role, changes=other_request(side))
             repeats[role] = self.run(role)
         role = "reference" if self.sides["reference"] else "candidate" if self.sides["candidate"] else None
         if role is None:
             trace = self.traces["reference"]
             self.floor = stored_floor(trace) if trace is not None else self.floor
-            return repeats
+            return
         self.floor_role = role
         own = repeats[role]  # the second A: what an earlier run leaves behind is a leak, and no noise
         inherited: dict[Place, float] = {}
@@ -120,7 +146,6 @@ class Lab:
             widen(inherited, own, self.run(role, substitute=mover(None, seed), shaken=seed))
             widen(added, own, self.run(role, substitute=mover(own, seed), shaken=seed))
         self.floor = Floor(inherited, added, "measured")
-        return repeats
 
     def find_layouts(self, candidate: Trace) -> None:
         """Where element counts agree and shapes do not, look for the layout that makes the values agree."""
@@ -141,11 +166,16 @@ class Lab:
         """The side into which values are put: the candidate; the reference where only that is live; None without live sides."""
         return "candidate" if self.sides["candidate"] else "reference" if self.sides["reference"] else None
 
-    def put_into(self, role: str, values: Trace, only: Callable[[Place], bool] = lambda place: True):
-        """A `substitute` for runs of `role` that puts recorded values at the places that `only` admits."""
+    def put_into(self, role: str, values: Trace, only: Callable[[Place], bool] = lambda place: True, supplied: set[str] = frozenset()):
+        """A `substitute` for runs of `role` that puts recorded values at the places that `only` admits.
+
+        Arguments named in `supplied` that are left out where `values` were recorded are left out.
+        """
         foreign = values is not self.traces[role]
 
         def substitute(place: Place, own: torch.Tensor):
+            if place.probe in supplied and place in values.absent:
+                return NOTHING
             event = values.events.get(place) if only(place) else None
             if event is None:
                 return None
@@ -158,15 +188,31 @@ class Lab:
 
     def forced(self, changes=None) -> Trace:
         """The patient's run with every stage fed the other side's values: what it records is what each stage adds."""
-        values = self.traces[OTHER[self.patient]]
-        self.last_forced = self.run(self.patient, substitute=self.put_into(self.patient, values), changes=changes)
+        self.changes = dict(changes or {})
+        key = (repr(changes or {}), frozenset(self.settled_arguments))
+        if self.last_forced is None or self._forced_with != key:
+            self.last_forced, self._forced_with = self._forced(changes, self.settled_arguments), key
         return self.last_forced
 
-    def repaired(self, probes: set[str], changes=None) -> Trace:
-        """The patient's run with the other side's values put at `probes` alone."""
+    def supplied(self, arguments: set[str], changes=None) -> Trace:
+        """As `forced`, with further arguments of the network passed, or left out, as on the other side."""
+        return self._forced(changes, self.settled_arguments | arguments)
+
+    def given(self, role: str, argument: str) -> Trace:
+        """A side's run on its own recorded values, with one argument of its network as the other side passes it."""
+        values = self.traces[OTHER[role]]
+        return self.run(role, substitute=self.put_into(role, self.traces[role]), fill=filler(values, {argument}))
+
+    def _forced(self, changes, arguments: set[str]) -> Trace:
         values = self.traces[OTHER[self.patient]]
-        put = self.put_into(self.patient, values, lambda place: place.probe in probes)
-        return self.run(self.patient, substitute=put, changes=changes)
+        return self.run(self.patient, substitute=self.put_into(self.patient, values, supplied=arguments), changes=changes,
+                        fill=filler(values, arguments))  # fmt: skip
+
+    def repaired(self, probes: set[str], changes=None, arguments: set[str] = frozenset()) -> Trace:
+        """The patient's run with the other side's values put at `probes`, and `arguments` passed as on the other side, alone."""
+        values = self.traces[OTHER[self.patient]]
+        put = self.put_into(self.patient, values, lambda place: place.probe in probes, arguments)
+        return self.run(self.patient, substitute=put, changes=changes, fill=filler(values, arguments))
 
     def own_value(self, role: str, place: Place) -> torch.Tensor | None:
         """What a side itself makes at a place: from its last forced run if it is the patient, else from its trace."""
@@ -195,6 +241,17 @@ class Lab:
                     self._twins[dtype] = self.run("reference", substitute=self.put_into("reference", own))
         return self._twins[dtype]
 
+    def autocast(self, role: str, dtype: torch.dtype) -> Trace | None:
+        """What a side makes of the reference's values, stage by stage, inside an autocast context; None if it cannot run so."""
+        key = (role, dtype)
+        if key not in self._autocast:
+            device = next((p.device.type for m in self.sides[role].components.values() if isinstance(m, torch.nn.Module)
+                           for p in m.parameters()), "cpu")  # fmt: skip
+            self._autocast[key] = None
+            with contextlib.suppress(Trouble, RuntimeError), torch.autocast(device, dtype=dtype):
+                self._autocast[key] = self.run(role, substitute=self.put_into(role, self.traces["reference"]))
+        return self._autocast[key]
+
     def twin_loss(self, place: Place, dtype: torch.dtype) -> float | None:
         """How far the reference in `dtype` is from itself at a place, each stage on its own inputs."""
         twin, own = self.twin(dtype), self.traces["reference"]
@@ -214,9 +271,24 @@ class Lab:
         config = getattr(holder, "config", None)
         return config if hasattr(config, "get") and config.get(key) is not None else None
 
+    def component_config(self, role: str, component: str) -> tuple[str, dict] | None:
+        """(class, configuration) of one side's component, live or as its trace tells; None where neither knows it."""
+        side, trace = self.sides[role], self.traces[role]
+        held = configurations(side.subject) if side is not None else {} if trace is None else trace.producer.get("components") or {}
+        entry = held.get(component) if isinstance(held, dict) else None
+        return (str(entry.get("class", "")), dict(entry.get("config") or {})) if isinstance(entry, dict) else None
+
     def closes(self, finding, target: torch.Tensor, after: torch.Tensor) -> bool:
         """True when `after` no longer stands out from `target`: the experiment closed the gap."""
         return relative_l2(target, after) <= STANDS_OUT * max(finding.floor, own_ulp(target))
+
+    def stands_out(self, place: Place, reference: torch.Tensor, candidate: torch.Tensor) -> bool:
+        """Does what a stage made at a place, on equal inputs, differ by more than its floor? Tensors of one shape."""
+        return not relative_l2(reference, candidate) <= STANDS_OUT * self.floor.of_stage(place, reference)
+
+    def differs_between_runs(self, place: Place, one: torch.Tensor, other: torch.Tensor) -> bool:
+        """Do two whole runs of one side differ at a place by more than noise? Tensors of one shape."""
+        return not relative_l2(one, other) <= STANDS_OUT * self.floor.of_run(place, one)
 
     def pair(self, place: Place, candidate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Reference's and candidate's tensor at a place in one shape, or None where there is nothing to compare."""
@@ -232,6 +304,16 @@ class Lab:
         return (event.tensor, candidate) if event.tensor.shape == candidate.shape else None
 
 
+def filler(values: Trace, arguments: set[str]) -> Callable[[Place], torch.Tensor | None] | None:
+    """A `fill` for runs that gives the arguments named what they had where `values` were recorded."""
+
+    def fill(place: Place) -> torch.Tensor | None:
+        event = values.events.get(place) if place.probe in arguments else None
+        return None if event is None else event.tensor
+
+    return fill if arguments else None
+
+
 def other_request(side: RunnableSide) -> dict:
     """A request that differs in prompt and seed from the side's own: the B of A-B-A."""
     changes = {}
@@ -243,41 +325,14 @@ def other_request(side: RunnableSide) -> dict:
     return changes
 
 
-def image_trace(path, role: str) -> Trace:
-    """A trace that holds nothing but an image file. Raises Trouble for what is no image."""
-    from PIL import Image, UnidentifiedImageError
-
-    from whydiff.measure.pictures import to_image
-
-    if not path.is_file():
-        raise Trouble(f"{role}: {path} does not exist.")
-    try:
-        with Image.open(path) as picture:
-            image, bits = to_image(picture.convert("RGB"))
-            kind = picture.format
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise Trouble(f"{role}: {path} is not an image that can be read ({error}).") from None
-    trace = Trace(producer={"name": path.name, "format": kind})
-    trace.add(Event(Place("image"), image, component=f"{bits} bit" if bits else None))
-    return trace
-
-
-@contextlib.contextmanager
-def cast(components: dict, dtype: torch.dtype):
-    """The floating-point weights of `components` in `dtype` for as long as the context lasts; then the very same again."""
-    modules = [m for root in components.values() if isinstance(root, torch.nn.Module) for m in root.modules()]
-    parameters = {p: p.data for m in modules for p in m._parameters.values() if p is not None}
-    buffers = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
-    try:
-        for p in parameters:
-            if p.is_floating_point():
-                p.data = p.data.to(dtype)
-        for module, name, buffer in buffers:
-            if buffer.is_floating_point():
-                module._buffers[name] = buffer.to(dtype)
-        yield
-    finally:
-        for p, data in parameters.items():
-            p.data = data
-        for module, name, buffer in buffers:
-            module._buffers[name] = buffer
+def other_conditions(side: RunnableSide) -> dict:
+    """A request with another negative prompt, and pictures turned upside down; empty where the call has neither."""
+    changes = {}
+    for key, value in side.call.items():
+        if key.startswith("negative_prompt") and isinstance(value, (str, list)):
+            changes[key] = "a green house" if isinstance(value, str) else ["a green house"] * len(value)
+        elif isinstance(value, torch.Tensor) and "image" in key and value.dim() >= 3:
+            changes[key] = value.flip(-2)
+        elif hasattr(value, "transpose") and hasattr(value, "getbands"):  # a PIL picture
+            changes[key] = value.transpose(1)  # FLIP_TOP_BOTTOM
+    return changes

@@ -1,6 +1,6 @@
 """Inside a network: which module is the first to depart when both sides get the same inputs?
 
-Modules of two implementations share no names, so their outputs are paired by size and value in the order of execution
+Modules of two implementations share no names, so they are paired by their parameters and outputs
 (`measure.alignment`). The first pair that stands out is the place, unless that module already *received* something else:
 then code between modules made the difference, and the module around it is the place.
 """
@@ -59,7 +59,7 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
     for event, again in zip(outputs["reference"], module_outputs(moved, step)):
         if event.name == again.name:
             floors[event.name] = max(floors[event.name], relative_l2(event.tensor, again.tensor))
-    alignment = align(outputs["reference"], outputs["candidate"])
+    alignment = align(outputs["reference"], outputs["candidate"], lab.sides["reference"].components, lab.sides["candidate"].components)
     first = next((pair for pair in alignment.pairs if not pair.difference <= STANDS_OUT * floors[pair.reference]), None)
     if first is None:
         return ModuleWalk(step, alignment, floors, None)

@@ -6,9 +6,10 @@ everything before it.
 
 from __future__ import annotations
 
-from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
 from whydiff.causes.registry import explain
 from whydiff.engine.lab import Lab
+from whydiff.engine.missing import call_counts, left_out
 from whydiff.engine.walk import Named, Row, inherits, size_named
 from whydiff.places import Place, family, walk_key
 
@@ -20,10 +21,15 @@ MADE_FROM = {
     "prompt_embeds": ("input_ids", "attention_mask"), "pooled_prompt_embeds": ("input_ids", "attention_mask"),
     "negative_prompt_embeds": ("input_ids", "attention_mask"), "negative_pooled_prompt_embeds": ("input_ids", "attention_mask"),
     "image_embeds": ("init_image",),
-    "sigmas": (), "timesteps": ("sigmas",), "alphas_cumprod": (),
-    "model_input/timestep": ("timesteps", "sigmas"), "model_input/guidance": (), "model_input/img_ids": (), "model_input/txt_ids": (),
-    "model_input/pooled_projections": ("pooled_prompt_embeds",), "model_input/encoder_hidden_states": ("prompt_embeds",),
+    "step_noise": (), "vae_latents": ("latents",), "sigmas": (), "timesteps": ("sigmas",), "alphas_cumprod": (),
+    "model_input/timestep": ("timesteps", "sigmas"), "model_input/guidance": (), "model_input/img_ids": (), "model_input/txt_ids": ("prompt_embeds",),
+    "model_input/pooled_projections": ("pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
+    "model_input/encoder_hidden_states": ("prompt_embeds", "negative_prompt_embeds"),
 }  # fmt: skip
+
+
+# Stages that can be computed again from what each side recorded before them, so that a cause shows beside what is inherited.
+RECOMPUTED = ("noise_pred", "latents", "vae_latents", "image")
 
 
 def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[Named]:
@@ -32,18 +38,38 @@ def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[N
     if not rows:
         return named or settings_differ(lab)
     differing: set[str] = set()
+    covered: set[str] = set()  # further probes that an explanation explains
+    missing = _missing(lab)
     grouped: dict[str, list[Row]] = {}
     for row in rows:
         if row.stands_out and not row.place.probe.startswith("modules"):
             grouped.setdefault(row.place.probe, []).append(row)
-    for probe, group in sorted(grouped.items(), key=lambda item: walk_key(item[1][0].place)):
-        finding = _finding(lab, probe, group)
+    found = sorted([*(_finding(lab, probe, group) for probe, group in grouped.items()), *missing], key=lambda f: walk_key(f.place))
+    predictions = any(f.probe.startswith("noise_pred") for f in found)
+    for finding in found:
+        probe = finding.probe
+        if finding.kind == ABSENT and not predictions:
+            continue
         sources = MADE_FROM.get(probe, MADE_FROM.get(family(probe)))
-        inherited = bool(differing) if sources is None else bool(differing & set(sources))
+        inherited = probe in covered or (bool(differing) if sources is None else bool(differing & set(sources)))
         if not inherited and not inherits(finding, lab, differing) and not (named and sources is None):
             named.append(Named(finding, explain(finding, lab), {}))
+            covered |= {probe for explanation in named[-1].explanations for probe in explanation.covers}
+            if finding.kind == CALLS:
+                differing |= {"noise_pred", "latents"}
+        elif family(probe) in RECOMPUTED and probe not in differing and (explanations := explain(finding, lab)):
+            named.append(Named(finding, explanations, {}))
         differing |= {probe, family(probe)}
     return named
+
+
+def _missing(lab: Lab) -> list[Finding]:
+    """Arguments left out and evaluations skipped on one side."""
+    reference, candidate = lab.traces["reference"], lab.traces["candidate"]
+    calls = call_counts(reference, candidate)
+    apart = calls is not None and reference.get("timesteps") is not None and candidate.get("timesteps") is not None
+    longer = apart and reference.get("timesteps").shape != candidate.get("timesteps").shape
+    return left_out(reference, candidate) + ([calls] if calls is not None and not longer else [])
 
 
 def _finding(lab: Lab, probe: str, group: list[Row]) -> Finding:

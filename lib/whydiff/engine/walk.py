@@ -12,10 +12,12 @@ import math
 import torch
 
 from whydiff.causes import precision
-from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.finding import ABSENT, VALUES, Explanation, Finding
+from whydiff.causes.inside.explain import explain as explain_inside
 from whydiff.causes.registry import explain
+from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
-from whydiff.engine.modules import module_walk
+from whydiff.engine.missing import call_counts, left_out
 from whydiff.evidence.floor import STANDS_OUT, image_floor
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
@@ -23,7 +25,7 @@ from whydiff.places import Place, family, walk_key
 
 # Probes that a network puts out, so that the cause of a difference may lie in one of its modules.
 LOOKED_INTO = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds", "noise_pred_text",
-               "noise_pred_uncond", "decoded")  # fmt: skip
+               "noise_pred_uncond", "decoded", "image_latents", "image_embeds")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,16 @@ class Named:
     explanations: list[Explanation]
     changes: dict  # call arguments that repair it
     probes: set[str] = dataclasses.field(default_factory=set)  # or probes at which the other side's values do
+    arguments: set[str] = dataclasses.field(default_factory=set)  # or arguments of the network that are to be passed, or left out
+
+    def explain(self, explanations: list[Explanation]) -> None:
+        """Take what experiments found, and what repairs it."""
+        self.explanations = explanations
+        self.changes = {key: value for explanation in explanations for key, value in explanation.changes.items()}
+        self.arguments = set().union(*(explanation.supplies for explanation in explanations))
+        covered = set().union(*(explanation.covers for explanation in explanations))
+        own = {self.finding.probe} if self.finding.kind == VALUES else set()
+        self.probes = set() if self.changes else own | covered
 
 
 def compare_runs(lab: Lab, candidate: Trace | None = None) -> list[Row]:
@@ -132,12 +144,13 @@ def findings(lab: Lab, rows: list[Row], forced: Trace) -> list[Finding]:
     return sorted(found, key=lambda f: walk_key(f.place))
 
 
-def walk(lab: Lab, sizes: list[Explanation]) -> tuple[list[Named], list[Row]]:
+def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
     """Find, explain and repair until nothing stands out. `sizes` are explanations of other output sizes, repaired first.
 
-    Returns what was found, and what each stage adds (the rows of the first run on equal inputs).
+    Fills `named` with what was found, so that it holds what is known when the runs of a budget are used up (OutOfRuns).
+    Returns what each stage adds (the rows of the first run on equal inputs).
     """
-    named = [size_named(explanation) for explanation in sizes]
+    named += [size_named(explanation) for explanation in sizes]
     changes: dict = {}
     for entry in named:
         changes |= entry.changes
@@ -150,47 +163,82 @@ def walk(lab: Lab, sizes: list[Explanation]) -> tuple[list[Named], list[Row]]:
         forced = lab.forced(changes)
         rows = added_rows(lab, forced)
         first_rows = first_rows or rows
-        waiting = [f for f in findings(lab, rows, forced) if f.probe not in settled]
+        waiting = [f for f in all_findings(lab, rows, forced) if f.key not in settled]
         if not waiting:
-            return named, first_rows
+            return first_rows
         finding = waiting[0]
         parent = inherits(finding, lab, settled)
         if parent or precision.accepted(finding, lab):
-            settled.add(finding.probe)
+            settled.add(finding.key)
             for entry in named:
                 if entry.finding.probe == parent and entry.probes:
                     entry.probes.add(finding.probe)
             continue
         lab.said(f"looking for the cause at {finding.probe}")
+        entry = Named(finding, [], {})
+        named.append(entry)
         explanations = explain(finding, lab)
+        if not explanations and finding.kind == ABSENT:
+            named.remove(entry)  # the argument makes no difference, or not this one
+            settled.add(finding.key)
+            continue
         if not explanations and any(walk_key(place) < walk_key(finding.place) for place in lab.unrepaired):
             lab.notes.append(f"{finding.probe} differs, too, but {lab.unrepaired[0].probe} could not be repaired in the candidate's dtype, so "
                              "that difference may be inherited from it.")  # fmt: skip
-            settled.add(finding.probe)
+            named.remove(entry)
+            settled.add(finding.key)
             continue
         if not explanations:
-            look_inside(finding, lab, changes)
-        elif finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
+            explanations, rest = look_inside(finding, lab, changes)
+            named += [Named(other, [], {}) for other in rest]
+        elif finding.kind == VALUES and finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
             lab.unrepaired.append(finding.place)
-        new = {key: value for explanation in explanations for key, value in explanation.changes.items()}
-        probes = set() if new else {finding.probe}.union(*(explanation.covers for explanation in explanations))
-        named.append(Named(finding, explanations, new, probes))
-        changes |= new
-        settled |= probes
-        if new and any(f.probe == finding.probe and f.place == finding.place for f in _again(lab, changes)):
-            settled.add(finding.probe)  # the call was changed and something is still wrong there: do not ask again
+        entry.explain(explanations)
+        changes |= entry.changes
+        lab.settled_arguments |= entry.arguments
+        settled |= entry.probes | ({finding.key} if finding.kind != VALUES else set())
+        if entry.changes and any(f.key == finding.key and f.place == finding.place for f in _again(lab, changes)):
+            settled.add(finding.key)  # the call was changed and something is still wrong there: do not ask again
 
 
-def look_inside(finding: Finding, lab: Lab, changes: dict) -> None:
-    """Find the module that makes an unexplained difference of a network, an encoder or a decoder."""
+def all_findings(lab: Lab, rows: list[Row], forced: Trace) -> list[Finding]:
+    """What differs and what is missing, in walking order. An argument left out counts only where a prediction differs."""
+    mine, theirs = (lab.traces["reference"], forced) if lab.patient == "candidate" else (forced, lab.traces["candidate"])
+    found = findings(lab, rows, forced)
+    if any(f.probe.startswith("noise_pred") for f in found):
+        found += left_out(mine, theirs)
+    calls = call_counts(mine, theirs)
+    if calls is not None and not any(f.probe == "timesteps" for f in found):
+        found.append(calls)
+    return sorted(found, key=lambda f: walk_key(f.place))
+
+
+def look_inside(finding: Finding, lab: Lab, changes: dict) -> tuple[list[Explanation], list[Finding]]:
+    """Find the modules that make an unexplained difference of a network, an encoder or a decoder, and what they do differently.
+
+    Returns the causes, and what beside them stays unexplained. Without a cause, `finding.inside` is the first such module.
+    """
     seen = lab.traces["reference"].at("noise_pred_text")
     if (family(finding.probe) not in LOOKED_INTO and (finding.probe != "noise_pred" or seen)) or finding.place not in finding.candidate:
-        return
-    stage = "model_forward" if finding.probe == "noise_pred" else finding.place.stage
-    inside = module_walk(lab, finding.place.step, changes, stage)
-    if inside is not None and inside.culprit is not None:
-        finding.inside = {"module": inside.culprit, "module_reference": inside.culprit_reference, "difference": inside.first.difference,
-                          "noise_floor": inside.floors[inside.first.reference]}  # fmt: skip
+        return [], []
+    stage = {"noise_pred": "model_forward", "image_latents": "vae"}.get(finding.probe, finding.place.stage)
+    culprits, repaired = inside(lab, finding.place.step, changes, stage)
+    if not culprits:
+        return [], []
+    causes, left = explain_inside(culprits, finding, lab)
+    if not causes:
+        finding.inside = left[0].to_dict()
+        return [], []
+    finding.inside = culprits[0].to_dict()
+    if repaired is not None and not left:
+        causes[0].covers |= closed(lab, repaired, stage)
+    return causes, [dataclasses.replace(finding, inside=entry.to_dict()) for entry in left[:1]]
+
+
+def closed(lab: Lab, repaired: Trace, stage: str) -> set[str]:
+    """Probes of a stage's networks that no longer stand out once their modules are repaired."""
+    rows = [row for row in added_rows(lab, repaired) if family(row.place.probe) in LOOKED_INTO and row.place.stage == stage]
+    return {row.place.probe for row in rows} - {row.place.probe for row in rows if row.stands_out}
 
 
 def size_named(explanation: Explanation) -> Named:
@@ -201,7 +249,7 @@ def size_named(explanation: Explanation) -> Named:
 
 def _again(lab: Lab, changes: dict) -> list[Finding]:
     forced = lab.forced(changes)
-    return findings(lab, added_rows(lab, forced), forced)
+    return all_findings(lab, added_rows(lab, forced), forced)
 
 
 def inherits(finding: Finding, lab: Lab, settled: set[str]) -> str:

@@ -36,10 +36,19 @@ class Split:
         for branch, rows in self.parts:
             part = value[rows]
             other = recorder.observe(probe, part, step=step, branch=branch, component=component)
+            if other is None:
+                return None
             if other is not part:
                 changed = changed if touched else value.clone()
                 changed[rows], touched = other, True
         return changed
+
+    def observe_absent(self, recorder, probe, *, step):
+        """Note that the call leaves an argument out; what an experiment puts there instead, or None."""
+        values = [recorder.observe_absent(probe, step=step, branch=branch) for branch, _ in self.parts]
+        if any(value is None for value in values):
+            return None
+        return values[0] if len(values) == 1 or values[0].dim() == 0 else torch.cat(values)
 
     def observe_output(self, recorder, value, *, step, component):
         """Record the network's output: `noise_pred_uncond` for the negative prompt, `noise_pred_text` otherwise."""

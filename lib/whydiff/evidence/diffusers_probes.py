@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import sys
 
 import torch
 
+from whydiff.evidence import draw_probes, scheduler_calls, vae_probes
 from whydiff.evidence.branches import Branches
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.result_names import result_names
@@ -32,6 +32,15 @@ def forward_signature(module: torch.nn.Module) -> inspect.Signature:
     return signature
 
 
+def named_signature(function, declared) -> inspect.Signature:
+    """The named parameters of a method; those of its class's own (`declared`) where a wrapper only says *args, **kwargs."""
+    signature = inspect.signature(function)
+    if all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values()):
+        declared = inspect.signature(declared)
+        return declared.replace(parameters=list(declared.parameters.values())[1:])
+    return signature
+
+
 def arguments_of(module: torch.nn.Module) -> list[str]:
     try:
         return list(forward_signature(module).parameters)
@@ -45,7 +54,9 @@ def as_passed(signature: inspect.Signature, values: dict, args: tuple, kwargs: d
     positional = tuple(values.get(name, old) for name, old in zip(names, args)) + args[len(names) :]
     gathered = {k: v for name, extra in values.items() if name in signature.parameters
                 and signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD for k, v in extra.items()}  # fmt: skip
-    return positional, {key: values.get(key, gathered.get(key, old)) for key, old in kwargs.items()}
+    given = {key: values.get(key, gathered.get(key, old)) for key, old in kwargs.items()}
+    left_out = {key: value for key, value in values.items() if key in names[len(args) :] and key not in given and value is not None}
+    return positional, given | left_out
 
 
 def denoisers(pipeline) -> dict[str, torch.nn.Module]:
@@ -86,8 +97,8 @@ class _Installer:
         self.pipeline, self.recorder, self.stack = pipeline, recorder, stack
         self.scheduler = pipeline.scheduler
         self.branches = Branches()
+        self.draws = draw_probes.Draws(recorder)
         self.steps_done = 0
-        self.in_step = False
         self.latents_seen = False
 
     # --- tools -----------------------------------------------------------------------------------------------
@@ -120,28 +131,12 @@ class _Installer:
     # --- probe points ----------------------------------------------------------------------------------------
 
     def noise(self):
-        """`initial_noise`: the pure draw. diffusers draws through `randn_tensor`, imported by name where it is used."""
-        homes = {}
-        for owner in (type(self.pipeline), type(self.scheduler)):
-            for parent in owner.__mro__:
-                space = vars(sys.modules[parent.__module__]) if parent.__module__ in sys.modules else {}
-                if "randn_tensor" in space:
-                    homes[parent.__module__] = space
-        for space in homes.values():
-            original = space["randn_tensor"]
-
-            @functools.wraps(original)
-            def draw(*args, _original=original, **kwargs):
-                noise = _original(*args, **kwargs)
-                if self.in_step:
-                    return self.recorder.observe("step_noise", noise, step=self.steps_done)
-                return self.recorder.observe("initial_noise", noise)
-
-            space["randn_tensor"] = draw
-            self.stack.callback(space.__setitem__, "randn_tensor", original)
+        """`initial_noise`: the pure draw, and `initial_latents`: what the pipeline makes of it."""
+        drawn = draw_probes.install(self.pipeline, self.draws, self.stack)
 
         def prepare(original, *args, **kwargs):
-            result = original(*args, **kwargs)
+            with contextlib.nullcontext() if drawn else self.draws.watching():
+                result = original(*args, **kwargs)
             first = result[0] if isinstance(result, tuple) else result
             if not isinstance(first, torch.Tensor):
                 return result
@@ -149,7 +144,14 @@ class _Installer:
             first = self.recorder.observe("initial_latents", first)
             return (first, *result[1:]) if isinstance(result, tuple) else first
 
+        def prepare_mask(original, *args, **kwargs):
+            result = original(*args, **kwargs)
+            if isinstance(result, tuple) and isinstance(result[0], torch.Tensor):
+                return (self.recorder.observe("mask", result[0]), *result[1:])
+            return result
+
         self.wrap(self.pipeline, "prepare_latents", prepare)
+        self.wrap(self.pipeline, "prepare_mask_latents", prepare_mask)
 
     def prompt(self):
         for name, module in text_encoders(self.pipeline).items():
@@ -184,6 +186,7 @@ class _Installer:
     def schedule(self):
         def set_timesteps(original, *args, **kwargs):
             result = original(*args, **kwargs)
+            scheduler_calls.note_timesteps(self.recorder.trace, original, args, kwargs)
             self.steps_done = 0
             for name in ("sigmas", "timesteps", "alphas_cumprod"):
                 value = getattr(self.scheduler, name, None)
@@ -210,6 +213,12 @@ class _Installer:
             received = bound.arguments
             split = self.branches.of_call(received)
             self.recorder.step, self.recorder.branch = self.steps_done, split.single
+            for argument in signature.parameters:
+                value = received.get(argument)
+                if value is None and argument not in ("self", "return_dict"):
+                    value = split.observe_absent(self.recorder, f"model_input/{argument}", step=self.steps_done)
+                    if value is not None:
+                        received[argument] = value
             for argument, value in list(received.items()):
                 probe = "latent_model_input" if argument == main else f"model_input/{argument}"
                 received[argument] = split.observe(self.recorder, probe, value, step=self.steps_done, component=component)
@@ -236,7 +245,7 @@ class _Installer:
 
     def step(self):
         def step(original, *args, **kwargs):
-            signature = inspect.signature(original)
+            signature = named_signature(original, type(self.scheduler).step)
             given = signature.bind(*args, **kwargs).arguments
             index = self.steps_done
             if not self.latents_seen and isinstance(given.get("sample"), torch.Tensor):
@@ -244,12 +253,14 @@ class _Installer:
                 given["sample"] = self.recorder.observe("initial_latents", given["sample"])
             if isinstance(given.get("model_output"), torch.Tensor):
                 given["model_output"] = self.recorder.observe("noise_pred", given["model_output"], step=index)
-            self.in_step = True
+            scheduler_calls.note_step(self.recorder.trace, self.scheduler, given)
             args, kwargs = as_passed(signature, given, args, kwargs)
+            self.draws.step = index
             try:
-                result = original(*args, **kwargs)
+                with self.draws.watching():
+                    result = original(*args, **kwargs)
             finally:
-                self.in_step = False
+                self.draws.step = None
             value = result[0] if isinstance(result, tuple) else result.prev_sample
             changed = self.recorder.observe("latents", value, step=index)
             self.steps_done += 1
@@ -262,29 +273,5 @@ class _Installer:
 
     def vae(self):
         vae = getattr(self.pipeline, "vae", None)
-        if vae is None or not hasattr(vae, "decode"):
-            return
-        self.depth = 0
-
-        def decode(original, z, *args, **kwargs):
-            if self.depth:  # a decoder that calls itself, slice by slice or tile by tile
-                return original(z, *args, **kwargs)
-            self.depth += 1
-            try:
-                result = original(self.recorder.observe("vae_latents", z, component="vae"), *args, **kwargs)
-            finally:
-                self.depth -= 1
-            value = result[0] if isinstance(result, tuple) else result.sample
-            changed = self.recorder.observe("decoded", value, component="vae")
-            if isinstance(result, tuple):
-                return (changed, *result[1:])
-            result.sample = changed
-            return result
-
-        def encode(original, x, *args, **kwargs):
-            if self.depth:
-                return original(x, *args, **kwargs)
-            return original(self.recorder.observe("init_image", x, component="vae"), *args, **kwargs)
-
-        self.wrap(vae, "decode", decode)
-        self.wrap(vae, "encode", encode)
+        if vae is not None:
+            vae_probes.install(self.wrap, vae, self.recorder)

@@ -13,6 +13,7 @@ from whydiff import taps
 from whydiff.evidence.trace import Event, Trace, TraceWriter
 from whydiff.places import Place, stage_of
 
+NOTHING = object()  # what a `substitute` returns to leave an argument out
 Substitute = Callable[[Place, torch.Tensor], "torch.Tensor | None"]
 
 
@@ -20,14 +21,15 @@ class Recorder:
     """Listens to one run.
 
     `substitute(place, own)` may return a tensor that the run goes on with instead of `own` (same shape; dtype and
-    device are made to fit), or None to leave it alone. What is recorded is always `own`, the run's own value.
+    device are made to fit), NOTHING to leave a network's argument out, or None to leave it alone. `fill(place)` may give
+    a tensor for an argument that the run leaves out. What is recorded is always `own`, the run's own value.
     `modules` are globs over `<component>/<dotted name>`; the outputs of those modules are recorded as probe `modules`.
     """
 
     def __init__(self, *, substitute: Substitute | None = None, modules: list[str] = (), steps: list[int] | None = None,
-                 writer: TraceWriter | None = None):  # fmt: skip
+                 writer: TraceWriter | None = None, fill: Callable[[Place], torch.Tensor | None] | None = None):  # fmt: skip
         self.trace = Trace()
-        self.substitute = substitute
+        self.substitute, self.fill = substitute, fill
         self.modules = list(modules)
         self.steps = steps
         self.writer = writer
@@ -50,12 +52,21 @@ class Recorder:
         if self.substitute is None:
             return tensor
         other = self.substitute(place, event.tensor)
+        if other is NOTHING:
+            self.trace.moved.add(place)
+            return None
         if other is None or other.shape != tensor.shape:
             return tensor
         other = other.detach().to(device=tensor.device, dtype=tensor.dtype, copy=True)
         if not torch.equal(other, own):
             self.trace.moved.add(place)
         return other
+
+    def observe_absent(self, name, *, step=None, branch=None):
+        """Note that an argument of the network is left out; return what the experiment puts there, or None."""
+        place = Place(name, step, branch)
+        self.trace.absent.add(place)
+        return None if self.fill is None else self.fill(place)
 
     def observe_nested(self, name, value, *, step=None, branch=None, component=None):
         """`observe` for tensors inside lists, tuples and dicts; anything else passes through untouched."""

@@ -16,6 +16,7 @@ import torch
 
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.case import Case, Live
+from whydiff.evidence.configurations import configurations
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.trace import Event, Trace
 from whydiff.measure.pictures import to_image
@@ -140,7 +141,7 @@ class RunnableSide:
             raise Trouble(f"{self.role} ({self.name}) raised {type(error).__name__}: {error} {_line_of(error)}") from error
         self.global_draws |= {name for name, state in _global_states().items() if name in before and state != before[name]}
         self._add_image(recorder, output)
-        recorder.trace.producer = self.producer()
+        recorder.trace.producer = self.producer() | ({"calls": recorder.trace.calls} if recorder.trace.calls else {})
         recorder.trace.settings = {k: v["value"] for k, v in self.effective_settings().items() if _plain(v["value"])}
         return recorder.trace
 
@@ -168,7 +169,7 @@ class RunnableSide:
             module = pathlib.Path(self.entry.rpartition(":")[0]).stem
         package = module.split(".")[0]
         return {"package": package, "version": package_version(package), "name": f"{module}.{kind.__qualname__}",
-                "code": code_fingerprint(self.subject), "entry": self.entry,
+                "code": code_fingerprint(self.subject), "entry": self.entry, "components": configurations(self.subject),
                 "build": {k: v if _plain(v) else str(v) for k, v in self.build.items()}}  # fmt: skip
 
 

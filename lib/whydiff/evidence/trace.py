@@ -71,7 +71,9 @@ class Trace:
         self.floor: dict[str, float] = floor or {}
         self.complete = complete
         self.events: dict[Place, Event] = {}
+        self.calls: dict = {}  # how the run called its scheduler, as far as JSON can hold it
         self.moved: set[Place] = set()  # where an experiment put a value that differs from the run's own
+        self.absent: set[Place] = set()  # arguments that the network knows and the run leaves out
 
     def add(self, event: Event) -> None:
         self.events[event.place] = event
@@ -116,7 +118,7 @@ class Trace:
         with TraceWriter(folder, producer=self.producer, settings=self.settings, environment=self.environment) as out:
             for event in self.events.values():
                 out.write(event)
-            out.finish(self.floor)
+            out.finish(self.floor, self.absent)
         return pathlib.Path(folder)
 
     @classmethod
@@ -170,9 +172,12 @@ class TraceWriter:
         self.count += len(keyed)
         self.pending, self.pending_bytes = [], 0
 
-    def finish(self, floor: dict[str, float] | None = None) -> None:
-        """Write what is pending, the floor where one was measured, and the line that says the recording is whole."""
+    def finish(self, floor: dict[str, float] | None = None, absent=()) -> None:
+        """Write what is pending, which arguments the network did without, the floor where one was measured, and the line that
+        says the recording is whole."""
         self.flush()
+        if absent:
+            self._line({"absent": [{"probe": p.probe, "step": p.step, "branch": p.branch} for p in sorted(absent, key=walk_key)]})
         if floor:
             self._line({"floor": floor})
         self._line({"complete": True})
@@ -207,6 +212,8 @@ def read_trace(folder) -> Trace:
                 line.get(k) if isinstance(line.get(k), dict) else {} for k in ("producer", "settings", "environment"))  # fmt: skip
         elif "floor" in line:
             trace.floor = _floor(line["floor"], f"{path}, line {number}")
+        elif "absent" in line:
+            trace.absent = _absent(line["absent"], f"{path}, line {number}")
         elif "complete" in line:
             trace.complete = bool(line["complete"])
         elif "probe" in line:
@@ -224,6 +231,14 @@ def _floor(held, where: str) -> dict[str, float]:
         return {str(k): float(v) for k, v in held.items() if v is not None}
     except (AttributeError, TypeError, ValueError):
         raise Trouble(f"{where}: floor is {held!r}; expected {{probe: number}}.") from None
+
+
+def _absent(held, where: str) -> set[Place]:
+    """[{"probe": ..., "step": ..., "branch": ...}] as places. Raises Trouble for anything else."""
+    try:
+        return {Place(str(entry["probe"]), entry.get("step"), entry.get("branch")) for entry in held}
+    except (AttributeError, KeyError, TypeError):
+        raise Trouble(f"{where}: absent is {held!r}; expected a list of places.") from None
 
 
 def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files: dict) -> None:

@@ -30,6 +30,7 @@ class NoiseRecipe:
     arrangement: Layout | None = None  # the drawn tensor is its candidate, the noise its reference; None: as it is
     batch: str = "whole"  # or each item of axis 0 by itself: seed + i, the same seed, or one generator
     earlier: tuple[tuple[int, ...], ...] = ()  # shapes that the generator had drawn before
+    offset: int = 0  # 32-bit values of its stream that a CPU generator had given before
     scale: float = 1.0  # init_noise_sigma
     cast: str | None = None  # a dtype the noise went through
     stored: str = "float32"  # dtype of the noise
@@ -68,6 +69,8 @@ class NoiseRecipe:
         if self.earlier:
             parts.append(f"after {len(self.earlier)} earlier draw{'s' if len(self.earlier) > 1 else ''} of "
                          f"{list(self.earlier[0])}")
+        if self.offset:
+            parts.append(f"after {self.offset} earlier values of its stream")
         if self.cast:
             parts.append(f"rounded to {self.cast}")
         if self.scale != 1:
@@ -110,7 +113,7 @@ def find_recipe(noise, seeds, dtypes=DTYPES, devices=DEVICES, layouts=None, skip
     layouts = draw_layouts(shape) if layouts is None else layouts
     begin = torch.arange(min(LOOK, noise.numel()))
     looks = torch.stack([_as_drawn(noise, layout, begin).double() for layout in layouts])
-    rounding = _rounding(noise, stored)
+    rounding = rounding_of(noise, stored)
     begins = _Begins(noise.numel())
     nearly = None
     for start in _starts(shape, seeds, dtypes, devices, skips, stored):
@@ -120,7 +123,7 @@ def find_recipe(noise, seeds, dtypes=DTYPES, devices=DEVICES, layouts=None, skip
         # Two bfloat16 roundings; unrelated values would be about 1 apart.
         for index in (apart <= 2 * UNITS["bfloat16"]).nonzero().flatten().tolist():
             for recipe in _variants(start, [layouts[index]]):
-                found = _check(recipe, noise, rounding)
+                found = check(recipe, noise, rounding)
                 if found and found.exact:
                     return found
                 nearly = nearly or found
@@ -144,7 +147,7 @@ def _variants(start: NoiseRecipe, layouts):
             yield replace(start, arrangement=layout, batch=batch, max_threads=max_threads)
 
 
-def _check(recipe: NoiseRecipe, noise: Tensor, rounding: float) -> NoiseRecipe | None:
+def check(recipe: NoiseRecipe, noise: Tensor, rounding: float) -> NoiseRecipe | None:
     """The recipe with scale and cast found, or None where the whole noise is not what it draws."""
     if recipe.device == "cuda" and recipe.batch == "whole" and noise.numel() > LOOK and not _few_agree(recipe, noise):
         return None
@@ -203,6 +206,8 @@ class _Source:
     def __init__(self, recipe: NoiseRecipe, seed: int):
         self.cuda, self.max_threads, self.seed, self.offset = recipe.device == "cuda", recipe.max_threads, seed, 0
         self.generator = None if self.cuda else torch.Generator().manual_seed(seed)
+        if recipe.offset and not self.cuda:
+            torch.rand(recipe.offset, generator=self.generator)  # one 32-bit value for each float32
         for shape in recipe.earlier:
             self.draw(shape, getattr(torch, recipe.dtype), keep=False)
 
@@ -257,7 +262,7 @@ def _as_drawn(noise: Tensor, arrangement: Layout | None, places: Tensor) -> Tens
     return noise.reshape(-1)[places] if arrangement is None else arrangement.look(noise, places)
 
 
-def _rounding(noise: Tensor, stored: str) -> float:
+def rounding_of(noise: Tensor, stored: str) -> float:
     """Rounding of the dtype, or of a coarser one that holds every value."""
     coarse = [UNITS[d] for d in ("bfloat16", "float16") if torch.equal(noise.to(getattr(torch, d)).to(noise.dtype), noise)]
     return max([UNITS[stored], *coarse])

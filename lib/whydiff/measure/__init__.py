@@ -4,6 +4,7 @@ tensors.py     what counts as a tensor here, and how to read one
 compare.py     how far one tensor is from another, and where
 pictures.py    how far one picture is from another, for a viewer
 layouts.py     which rearrangement makes two tensors comparable
+profiles.py    where an error sits: along tokens, channels, heads, frames, rows
 relations.py   which simple change turns one tensor into the other
 elementwise.py, rearranged.py   the changes that relations.py tries
 """

@@ -9,6 +9,7 @@ from torch import Tensor
 from whydiff.measure.relations import Pair, Relation
 
 MOST_CHANNELS = 4096
+MOST_SHIFT = 32
 
 
 def moved_axes(pair: Pair):
@@ -66,6 +67,23 @@ def reordered(pair: Pair):
     # Sorting brings any two samples of one distribution close, so only exact agreement counts as evidence.
     yield Relation("reordered", {}, residual, "candidate has the same values as reference in another order", 6, 0.0,
                    residual == 0.0)
+
+
+def shifted(pair: Pair):
+    """Moved by k along an axis, with other values where it came from: the overlap is equal, at least half of the axis."""
+    x, y = pair.x, pair.y
+    for axis, size in enumerate(x.shape):
+        for by in (k * sign for k in range(1, min(MOST_SHIFT, size // 2) + 1) for sign in (1, -1)):
+            rest = size - abs(by)
+            mine, theirs = x.narrow(axis, max(0, -by), rest), y.narrow(axis, max(0, by), rest)
+            norm = float(mine.norm())
+            # values that do not change along the axis fit every shift
+            if not norm or float((x.narrow(axis, max(0, by), rest) - mine).norm()) <= 1e-3 * norm:
+                continue
+            residual, tolerance = float((theirs - mine).norm()) / norm, max(pair.floor, 2 * pair.rounding)
+            if residual <= tolerance:
+                yield Relation("shifted", {"axis": axis, "by": by}, residual,
+                               f"candidate is reference shifted by {by} along axis {axis}", 6.5, tolerance, pair.distinct >= 4)
 
 
 def region(pair: Pair):

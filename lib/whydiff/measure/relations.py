@@ -120,6 +120,7 @@ def _search(reference, candidate, floor: float):
         rearranged.permuted(pair),  # channels matched: 4
         elementwise.per_channel(pair),  # 5
         rearranged.reordered(pair),  # same values somewhere else: 6
+        rearranged.shifted(pair),  # 6.5: a prefix more or less
         rearranged.region(pair),  # 7
         elementwise.independent(pair),  # 9
     )

@@ -1,4 +1,4 @@
-"""Do both text encoders see the same tokens, and make the same embeddings of them?"""
+"""Does each text encoder mask its padding? A live encoder is run with the other rule: does it make the other side's embeddings?"""
 
 from __future__ import annotations
 
@@ -8,41 +8,11 @@ import inspect
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, explained_share
+from whydiff.causes.prompt.encoder import OTHER, encode
 from whydiff.evidence.diffusers_probes import as_passed
 
 
-def explain_ids(finding: Finding, lab) -> list[Explanation]:
-    """Other token ids: another prompt, or another negative prompt, was given."""
-    return _try_prompt(finding, lab, "prompt", "prompt") or _try_prompt(finding, lab, "negative_prompt", "negative prompt")
-
-
-def _try_prompt(finding: Finding, lab, setting: str, words: str) -> list[Explanation]:
-    prompts = {role: _prompt(lab, role, setting) for role in ("reference", "candidate")}
-    patient = lab.sides[lab.patient] if lab.patient else None
-    if prompts["reference"] == prompts["candidate"] or patient is None:
-        return []
-    spelled = patient.spelling(setting)
-    target = prompts["reference" if lab.patient == "candidate" else "candidate"]
-    if spelled is None:
-        return []
-    again = lab.run(lab.patient, changes={spelled: target})
-    after, given = again.events.get(finding.place), finding.reference[finding.place]
-    if after is None or after.tensor.shape != given.shape or not torch.equal(after.tensor, given):
-        return []
-    return [Explanation(
-        id="prompt", statement=f"candidate was given the {words} {prompts['candidate']!r}, the reference {prompts['reference']!r}",
-        relation={"kind": "prompt", "setting": setting, **prompts}, explained=1.0, departs="unknown",
-        experiment=f"ran the candidate with the reference's {words}: the token ids agree", changes={spelled: target},
-        fix=f"pass the {words} {prompts['reference']!r} to the candidate")]  # fmt: skip
-
-
-def _prompt(lab, role: str, setting: str):
-    side = getattr(lab.case, role)
-    prompt = (side.live.call if side.live else {}).get(setting, side.settings.get(setting))
-    return prompt if prompt is None or isinstance(prompt, str) else list(prompt)
-
-
-def explain_embeds(finding: Finding, lab) -> list[Explanation]:
+def explain(finding: Finding, lab) -> list[Explanation]:
     """Same ids, other embeddings: does masking the padding (or not) in a text encoder of either live side explain it?"""
     for role in ("reference", "candidate"):
         side = lab.sides[role]
@@ -84,7 +54,7 @@ def _try_mask(finding: Finding, lab, role: str, name: str, encoder, masked: bool
 
     handle = encoder.register_forward_pre_hook(pre, with_kwargs=True)
     try:
-        again = lab.run(role)
+        again = encode(lab, role, finding)
     finally:
         handle.remove()
     if not before or before[0] == masked or finding.place not in again:
@@ -96,7 +66,7 @@ def _try_mask(finding: Finding, lab, role: str, name: str, encoder, masked: bool
     share = explained_share(target, own, again[finding.place])
     if not lab.closes(finding, target, again[finding.place]):
         return None
-    masks = {"reference": not masked, "candidate": masked} if role == "reference" else {"reference": masked, "candidate": not masked}
+    masks = {role: not masked, OTHER[role]: masked}
     words = {True: "masks its padding", False: "attends to its padding"}
     return Explanation(
         id="encoder-mask-passed-or-not",

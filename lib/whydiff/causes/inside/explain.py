@@ -1,0 +1,68 @@
+"""From modules that differ by themselves to causes: state first, then what they compute."""
+
+from __future__ import annotations
+
+from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.inside import nonfinite, operations, sensitivity, state, tables
+from whydiff.causes.inside.inside import Inside
+
+MOST = 12  # culprits looked at one by one; a fault in every block shows in the first ones
+
+
+def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explanation], list[Inside]]:
+    """(causes, culprits that none of them explains). Culprits of one cause and kind make one explanation."""
+    grouped: dict[str, list[tuple[Inside, Explanation]]] = {}
+    left: list[Inside] = []
+    for inside in culprits[:MOST]:
+        found = _one(inside, finding, lab)
+        if found is None:
+            left.append(inside)
+        else:
+            grouped.setdefault(found.id, []).append((inside, found))
+    explanations = [_merged(group, lab) for group in grouped.values()]
+    return explanations, left
+
+
+def _one(inside: Inside, finding: Finding, lab) -> Explanation | None:
+    for experiment in (nonfinite.explain, _state, tables.explain, sensitivity.explain, operations.explain):
+        try:
+            found = experiment(inside, finding, lab)
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
+            lab.notes.append(f"an experiment in {inside.name} could not be made: {type(error).__name__}: {error}")
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def _state(inside: Inside, finding: Finding, lab) -> Explanation | None:
+    several = state.responsible(inside)
+    if not several:
+        return None
+    words = ", ".join(d.path for d in several[:3]) + (f" and {len(several) - 3} more" if len(several) > 3 else "")
+    name = state.name(inside, several)
+    if name is None:
+        inside.found = f"with the other side's {words} it computes the same"
+        return None
+    return Explanation(
+        id=name.id, statement=name.statement, relation=name.relation, explained=share(inside), departs=name.departs,
+        experiment=f"gave the candidate's {inside.name} the reference's {words} and ran it on the same inputs: "
+                   f"{_left(inside)} of the difference is left", fix=name.fix, equivalent=list(name.equivalent), module=inside.name)  # fmt: skip
+
+
+def share(inside: Inside, left: float = 0.0) -> float:
+    """1 - (left / gap)²; what was left is below the floor of the module, or the experiment would not have passed."""
+    gap = inside.gap()
+    return 1.0 if left == 0 or gap == float("inf") else 1.0 - (left / gap) ** 2
+
+
+def _left(inside: Inside) -> str:
+    return "nothing beyond rounding"
+
+
+def _merged(group: list[tuple[Inside, Explanation]], lab) -> Explanation:
+    inside, first = group[0]
+    if len(group) > 1:
+        first.statement += f", and likewise in {len(group) - 1} more modules"
+        first.relation = first.relation | {"modules": [entry.name for entry, _ in group]}
+    return first

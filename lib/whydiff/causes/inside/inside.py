@@ -1,0 +1,117 @@
+"""A module that makes a difference by itself, with everything an experiment on it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from whydiff.evidence.calls import Call, distance, fit
+from whydiff.evidence.floor import STANDS_OUT
+
+# An experiment must leave no more than this share of a difference, whatever the floor: a floor that is nearly as large as
+# the difference itself would let anything pass.
+LEFT_OVER = 0.25
+
+
+@dataclasses.dataclass
+class Inside:
+    """Counterparts on both sides, called with the same inputs, put out different values.
+
+    `calls` are the recorded calls on the reference's inputs (None: the component itself, whose method is no forward).
+    `why` tells how the difference shows: in what it returns, or in what its own code hands to a module inside.
+    """
+
+    names: dict[str, str]  # by role: `transformer/transformer_blocks.0.attn`
+    modules: dict[str, torch.nn.Module | None]
+    roots: dict[str, torch.nn.Module]
+    calls: dict[str, Call | None]
+    difference: float
+    floor: float
+    step: int | None
+    stage: str
+    why: str = "output"
+    where: str = ""  # the module inside that received something else, with `why` "input"
+    received: tuple[list, list] = ()  # what that module received on the reference's and on the candidate's side
+    found: str = ""  # what an experiment showed that has no catalogue id
+
+    @property
+    def name(self) -> str:
+        return self.names["candidate"]
+
+    def to_dict(self) -> dict[str, Any]:
+        difference = self.difference if math.isfinite(self.difference) else None
+        counterpart = {"module_reference": self.names["reference"]} if self.names["reference"] != self.names["candidate"] else {}
+        return {"module": self.name, **counterpart, "difference": difference, "noise_floor": self.floor} | (
+            {"why": self.found} if self.found else {})
+
+    @property
+    def can_run(self) -> bool:
+        return all(self.modules.values()) and all(self.calls.values())
+
+    def run(self, role: str, module: torch.nn.Module | None = None) -> Any:
+        """What a side's module makes of the reference's inputs; `module`: a changed stand-in for it. Always the same draws."""
+        own = self.calls[role]
+        args, kwargs = tree_map(_copied, (own.args, own.kwargs))
+        if role == "candidate":
+            args, kwargs = self._as_candidate(args, kwargs)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return (module or self.modules[role])(*args, **kwargs)
+
+    def _as_candidate(self, args, kwargs):
+        """The reference's inputs in the form in which the candidate's module was called."""
+        from whydiff.evidence.calls import as_passed, bound
+
+        signature, received = bound(self.modules["candidate"], args, kwargs)
+        fitted = fit(self.calls["reference"].inputs, received)
+        if signature is None:
+            return tuple(fitted[f"argument {i}"] for i in range(len(args))), {k: fitted[k] for k in kwargs}
+        return as_passed(signature, fitted, args, kwargs)
+
+    def outputs(self) -> dict[str, Any]:
+        """Both sides' own outputs on the same inputs, run here and now (cached)."""
+        if not hasattr(self, "_outputs"):
+            self._outputs = {role: self.run(role) for role in ("reference", "candidate")}
+        return self._outputs
+
+    def gap(self) -> float:
+        outputs = self.outputs()
+        return distance(outputs["reference"], outputs["candidate"], self.foreign)
+
+    @property
+    def foreign(self) -> bool:
+        """Are the two modules of different making, so that only first tensors can be compared?"""
+        return type(self.modules["reference"]).forward is not type(self.modules["candidate"]).forward
+
+    def closes(self, target: Any, after: Any) -> bool:
+        """Does `after` equal `target` to the floor, and is that most of the difference?"""
+        left = distance(target, after, self.foreign)
+        if left == 0.0:
+            return True
+        gap = self.gap()
+        return left <= self.tolerance and (left <= LEFT_OVER * gap)
+
+    @property
+    def tolerance(self) -> float:
+        return STANDS_OUT * self.floor
+
+
+def _copied(value):
+    return value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value) if isinstance(value, dict) else value
+
+
+@contextlib.contextmanager
+def attribute(owner, name: str, value):
+    """`owner.name = value` for as long as the context lasts."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

@@ -1,0 +1,97 @@
+"""Does a network react to all of its inputs? One that does not react to an input computes with a constant in its place."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.inside.inside import Inside
+from whydiff.evidence.calls import as_passed, bound, distance
+
+OTHER = {"reference": "candidate", "candidate": "reference"}
+
+
+def explain(inside: Inside, finding: Finding, lab) -> Explanation | None:
+    """Only whole networks have arguments that callers know by name."""
+    if not inside.can_run or "/" in inside.name:
+        return None
+    for name, value in inside.calls["reference"].inputs.items():
+        if not isinstance(value, torch.Tensor) or not value.numel():
+            continue
+        deaf = [role for role in OTHER if not _reacts(inside, role, name, value)]
+        if len(deaf) != 1:
+            continue
+        found = _confirmed(inside, deaf[0], name, value, lab)
+        if found is not None:
+            return found
+        inside.found = f"{deaf[0]}'s {inside.names[deaf[0]]} does not react to {name}"
+    return None
+
+
+def _reacts(inside: Inside, role: str, name: str, value: torch.Tensor) -> bool:
+    if not value.is_floating_point():
+        moved = ~value if value.dtype == torch.bool else value.flip(-1) + 1 if value.dim() else value + 1
+    else:
+        moved = value * 1.37 + 0.11
+    before, after = inside.outputs()[role], _with(inside, role, name, moved)
+    return after is None or distance(before, after) != 0.0
+
+
+def _with(inside: Inside, role: str, name: str, value):
+    """The output of a side's network with one argument changed; None where it cannot run so."""
+    calls = {r: dataclasses.replace(call, inputs=call.inputs | {name: value}) for r, call in inside.calls.items()}
+    own = calls["reference"]
+    args, kwargs = _rebuilt(inside.modules["reference"], own, name, value)
+    calls["reference"] = dataclasses.replace(own, args=args, kwargs=kwargs)
+    changed = dataclasses.replace(inside, calls=calls)
+    try:
+        return changed.run(role)
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _rebuilt(module, call, name, value):
+    signature, received = bound(module, call.args, call.kwargs)
+    received[name] = value
+    return (call.args, call.kwargs | {name: value}) if signature is None else as_passed(signature, received, call.args, call.kwargs)
+
+
+def _confirmed(inside: Inside, deaf: str, name: str, value: torch.Tensor, lab) -> Explanation | None:
+    """Which constant makes the other side's network put out the same? Values of other steps, and what its modules received."""
+    hears = OTHER[deaf]
+    target = inside.outputs()[deaf]
+    for constant, words in _constants(inside, name, value, lab):
+        after = _with(inside, hears, name, constant)
+        if after is None or not inside.closes(target, after):
+            continue
+        mask = "mask" in name
+        number = float(constant.flatten()[0]) if constant is not None and constant.numel() and not mask else None
+        return Explanation(
+            id="attention-mask-dropped" if mask else "export-constant-folded", departs=deaf, module=inside.name, explained=1.0,
+            statement=f"the {deaf}'s {inside.names[deaf]} does not react to {name}: it computes with {words}",
+            relation={"kind": "constant_input", "argument": name, "side": deaf, "value": number},
+            experiment=f"changed {name}: the {deaf}'s output stays the same bit for bit; with {words} the {hears} puts out what the {deaf} does",
+            fix=f"let {name} reach {inside.names[deaf]} in the {deaf} instead of a constant")  # fmt: skip
+    return None
+
+
+def _constants(inside: Inside, name: str, value: torch.Tensor, lab):
+    if "mask" in name:
+        yield torch.ones_like(value), f"a {name} of ones"
+        yield None, f"no {name}"
+        return
+    seen = lab.traces["reference"]
+    for place in seen:
+        if place.probe == f"model_input/{name}" and seen[place].shape == value.shape and not torch.equal(seen[place].to(value), value):
+            yield seen[place].to(value), f"that of step {place.step}"
+    if not value.is_floating_point() and value.numel() > 1:
+        return
+    for mine, theirs in zip(*inside.received) if inside.received else ():
+        mine, theirs = mine.double().flatten(), theirs.double().flatten()
+        if mine.numel() == value.numel() and mine.all():
+            yield (value.double().flatten() * theirs / mine).reshape(value.shape).to(value.dtype), "a constant"
+    for number in (0.0, 1.0, 0.5, 1000.0, 999.0, 500.0):
+        yield torch.full_like(value, number), f"the constant {number:g}"
+

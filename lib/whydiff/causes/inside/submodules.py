@@ -1,0 +1,153 @@
+"""Whole modules left out, fed the wrong thing, or run with another layer's weights."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import torch
+
+from whydiff.causes.finding import Explanation
+from whydiff.causes.inside import roles
+from whydiff.causes.inside.inside import Inside
+from whydiff.evidence.calls import distance, tensors_in
+
+MOST = 40  # inner modules tried
+OTHER = {"reference": "candidate", "candidate": "reference"}
+
+
+def explain(inside: Inside, lab) -> Explanation | None:
+    return _skipped(inside) or _zeroed(inside) or _of_another_layer(inside, lab)
+
+
+def _skipped(inside: Inside) -> Explanation | None:
+    """A module (this one, or one inside it) puts out what it received."""
+    for role in ("reference", "candidate"):
+        target = inside.outputs()[OTHER[role]]
+        for name, module in _inner(inside, role):
+            after = _run(inside, role, module, _identity)
+            if after is None or not inside.closes(target, after):
+                continue
+            id_ = _skipped_id(name, inside, module)
+            departs = OTHER[role]
+            if id_ is None:
+                inside.found = f"{departs}'s {inside.names[departs]} computes what the {role}'s does without {name}"
+                return None
+            return Explanation(
+                id=id_, statement=f"the {departs} does not apply {name}, which the {role} applies",
+                relation={"kind": "module_skipped", "module": name, "side": departs}, explained=1.0, departs=departs, module=inside.name,
+                experiment=f"left {name} out of the {role} on the same inputs: {inside.names[role]} then puts out what the {departs}'s does",
+                fix=f"apply {name} in the {departs}")  # fmt: skip
+    return None
+
+
+def _skipped_id(name: str, inside: Inside, module) -> str | None:
+    if roles.is_qk_norm(name):
+        return "qk-norm-config"
+    if inside.stage == "vae" and (re.search(r"quant_?conv", name) or _pointwise(module) and "." not in name.partition("/")[2]):
+        return "quant-conv-missing"
+    return None
+
+
+def _pointwise(module) -> bool:
+    return hasattr(module, "kernel_size") and set(module.kernel_size) == {1}
+
+
+def _zeroed(inside: Inside) -> Explanation | None:
+    """A module inside adds nothing on one side."""
+    for role in ("reference", "candidate"):
+        target = inside.outputs()[OTHER[role]]
+        for name, module in _inner(inside, role)[1:]:
+            after = _run(inside, role, module, _nothing)
+            if after is None or not inside.closes(target, after):
+                continue
+            departs = OTHER[role]
+            if not re.search(r"(?i)guidance", name):
+                inside.found = f"{departs}'s {inside.names[departs]} computes what the {role}'s does when {name} puts out zeros"
+                return None
+            return Explanation(
+                id="guidance-embedder-dropped", statement=f"the {departs} has no guidance embedder, or does not add what it puts out",
+                relation={"kind": "module_without_effect", "module": name, "side": departs}, explained=1.0, departs=departs, module=inside.name,
+                experiment=f"set the output of {name} to zero in the {role}: {inside.names[role]} then puts out what the {departs}'s does",
+                fix=f"load {name} in the {departs} and set guidance_embeds in its configuration")  # fmt: skip
+    return None
+
+
+def _of_another_layer(inside: Inside, lab) -> Explanation | None:
+    """The module with the weights of another layer of the same component."""
+    for role in ("reference", "candidate"):
+        mine, departs = inside.modules[role], OTHER[role]
+        own = dict(mine.named_parameters())
+        if not own or any(True for _ in mine.children()) or inside.roots[role] is None:
+            continue
+        target = inside.outputs()[departs]
+        for name, other in _layers_like(inside.roots[role], mine, own):
+            if inside.closes(target, inside.run(role, other)):
+                return _named_after(inside, departs, f"{inside.names[role].partition('/')[0]}/{name}", own, dict(other.named_parameters()))
+    return None
+
+
+def _layers_like(root, mine, own):
+    """(name, layer) of one kind with weights of the same shapes and other values."""
+    for name, other in root.named_modules():
+        theirs = dict(other.named_parameters(recurse=False))
+        if other is not mine and type(other) is type(mine) and theirs.keys() == own.keys():
+            if all(theirs[k].shape == own[k].shape for k in own) and not all(torch.equal(theirs[k], own[k]) for k in own):
+                yield name, other
+
+
+def _named_after(inside: Inside, departs: str, other: str, own: dict, theirs: dict) -> Explanation | None:
+    module, role = inside.modules[departs], OTHER[departs]
+    if inside.stage == "prompt_encoding" and re.search(r"(?i)bias|position", inside.name):
+        id_ = "relative-bias-sharing"
+    elif not _holds(module, theirs) and _holds(module, own):
+        id_ = "offload-stream-race"  # the weights at rest are right: only this call computed with others
+    else:
+        inside.found = f"{departs}'s {inside.names[departs]} computes with the weights of {other}"
+        return None
+    return Explanation(
+        id=id_, statement=f"the {departs}'s {inside.names[departs]} computes with the weights of {other}",
+        relation={"kind": "weights_of", "module": other}, explained=1.0, module=inside.name, departs=departs,
+        experiment=f"ran the {role}'s {other} on the inputs of {inside.names[role]}: it puts out what the {departs} does",
+        fix=f"let {inside.names[departs]} of the {departs} use its own weights")  # fmt: skip
+
+
+def _holds(module, weights: dict) -> bool:
+    held = dict(module.named_parameters(recurse=False))
+    return held.keys() == weights.keys() and all(held[k].shape == w.shape and distance(w, held[k]) < 1e-3 for k, w in weights.items())
+
+
+def _inner(inside: Inside, role: str) -> list[tuple[str, torch.nn.Module]]:
+    root = inside.modules[role]
+    found = [(f"{inside.names[role]}.{name}" if name else inside.names[role], module) for name, module in root.named_modules()]
+    return found[: MOST + 1]
+
+
+def _run(inside: Inside, role: str, module, hook):
+    touched = []
+
+    def replace(_module, args, kwargs, output):
+        changed = hook(args, kwargs, output)
+        if changed is not None:
+            touched.append(True)
+        return changed
+
+    handle = module.register_forward_hook(replace, with_kwargs=True)
+    try:
+        with contextlib.suppress(RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+            after = inside.run(role)
+            return after if touched else None
+        return None
+    finally:
+        handle.remove()
+
+
+def _identity(args, kwargs, output):
+    received = tensors_in((args, kwargs))
+    if not isinstance(output, torch.Tensor) or not received or received[0].shape != output.shape:
+        return None
+    return received[0]
+
+
+def _nothing(_args, _kwargs, output):
+    return torch.zeros_like(output) if isinstance(output, torch.Tensor) else None

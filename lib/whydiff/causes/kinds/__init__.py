@@ -1,0 +1,1 @@
+"""Every cause whydiff can name, one file for each stage, in the order in which they are listed."""

@@ -1,0 +1,17 @@
+"""Causes that act in the stage `caching_parallel`."""
+
+from whydiff.causes.kinds.kind import CauseKind as K
+
+MODULES, OPERATION = ("modules",), ("function", "variant", "departs")
+
+KINDS: tuple[K, ...] = (
+    K("sp-padding-unmasked", "caching_parallel", MODULES, "padding added for a number of ranks is attended to", OPERATION),
+    K("tp-norm-local-statistics", "caching_parallel", MODULES, "a norm takes its statistics from one rank's channels", OPERATION),
+    K("sp-condition-sharded", "caching_parallel", MODULES, "positions are those of each rank's part, and not of the whole", ("parts",)),
+    K("sp-wrong-axis", "caching_parallel", MODULES, "a table or a sequence is divided along another axis", ("parts", "axis")),
+    K("sp-concat-order", "caching_parallel", MODULES, "text and image tokens are concatenated in the other order", OPERATION),
+    K("ring-double-counts-replicated-text", "caching_parallel", MODULES, "text keys are counted once for each rank", OPERATION),
+    K("offload-stream-race", "caching_parallel", MODULES, "a layer computes with another layer's weights", ("module",)),
+    K("accelerator-on-one-side", "caching_parallel", ("timesteps", "noise_pred"),
+      "one side skips evaluations of its network and reuses predictions", ("side", "steps"), ("cache-spent-state",)),
+)  # fmt: skip

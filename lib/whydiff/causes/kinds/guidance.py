@@ -1,0 +1,36 @@
+"""Causes that act in the stage `guidance`."""
+
+from whydiff.causes.kinds.kind import CauseKind as K
+
+KINDS: tuple[K, ...] = (
+    K("guidance-scale", "guidance", ("model_input/guidance", "noise_pred"), "another guidance scale", ("reference", "candidate"),
+      ("default-guidance-differs", "saved-preset-drops-parameter", "zero-value-treated-as-missing")),
+    K("guidance-times-1000", "guidance", ("model_input/guidance",),
+      "the guidance reaches the network 1000 times too large or too small", ("factor",)),
+    K("guidance-tensor-none", "guidance", ("model_input/guidance",), "one side passes no guidance to its network",
+      ("side",), ("true-cfg-vs-embedded",)),
+    K("cfg-formula-offset", "guidance", ("noise_pred",), "guidance is added to the conditional prediction: an effective scale of s + 1",
+      ("reference", "candidate"), ("guidance-scale",)),
+    K("cfg-zero-star", "guidance", ("noise_pred",), "CFG-Zero*: projection factor or zeroed first steps on one side only, or other ones",
+      ("reference", "candidate", "zero_steps")),
+    K("cfg-norm-missing", "guidance", ("noise_pred",), "the guided prediction gets back the norm of the conditional one, on one side only",
+      ("reference", "candidate")),
+    K("guidance-rescale", "guidance", ("noise_pred",), "the guided prediction is rescaled to another standard deviation",
+      ("reference", "candidate", "phi")),
+    K("guidance-projected", "guidance", ("noise_pred",), "the guidance is projected (APG) on one side only, or with another eta",
+      ("reference", "candidate")),
+    K("dynamic-cfg-missing", "guidance", ("noise_pred",), "the guidance scale depends on the step on one side only",
+      ("reference", "candidate")),
+    K("negative-zeros-vs-empty", "guidance", ("negative_prompt_embeds", "negative_pooled_prompt_embeds"),
+      "zeros stand in for the encoded negative prompt on one side", ("side",)),
+    K("negative-image-dropped", "guidance", ("negative_prompt_embeds", "input_ids"),
+      "the unconditional branch of one side is encoded without the image", ("reference", "candidate"), ("chunk-count-pos-neg",)),
+    K("pooled-order-swapped", "guidance", ("model_input/pooled_projections", "pooled_prompt_embeds"),
+      "pooled embeddings of the two branches are exchanged", ("argument",)),
+    K("cond-uncond-swapped", "guidance", ("noise_pred",), "the conditional and unconditional predictions are exchanged"),
+    K("cfg-enable-threshold", "guidance", ("timesteps",), "guidance is switched on by another condition, or at other steps",
+      ("reference", "candidate", "setting")),
+    K("true-cfg-vs-embedded", "guidance", ("timesteps", "model_input/guidance"),
+      "the guidance scale goes to the network's input on one side and to the combination of two predictions on the other",
+      ("reference", "candidate", "guidance")),
+)  # fmt: skip

@@ -1,0 +1,243 @@
+"""Two lists of noise levels that no other settings separate, but how one of them was made: in 16 bit, cut to integers, moved by
+one, not shifted with the other column, taken from a finer list."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from whydiff.causes.finding import Explanation, Finding, number
+from whydiff.causes.scheduler.recipe import recipe, same_list
+from whydiff.formulas.schedule import unshift_sigmas
+from whydiff.formulas.schedule_lists import (
+    LOW,
+    in_low_precision,
+    scale_between,
+    shift_between,
+    spacings,
+    whole_numbers,
+    without_one,
+)
+from whydiff.formulas.schedule_solve import solve_schedule
+from whydiff.places import Place
+
+_OTHER = {"reference": "candidate", "candidate": "reference"}
+FINER = (10, 20, 25, 30, 40, 50, 100, 200, 250, 500, 1000)  # step counts from which few-step schedules are taken
+
+
+def explain(finding: Finding, lab) -> list[Explanation]:
+    """The first of these that reproduces one side's list from the other's."""
+    if finding.place not in finding.candidate:
+        return []
+    lists = {"reference": finding.reference[finding.place], "candidate": finding.candidate[finding.place]}
+    if not all(bool(t.isfinite().all()) and t.dim() == 1 and t.numel() for t in lists.values()):
+        return []
+    for experiment in (not_shifted, low_precision, moved, other_rounding, first_of_finer):
+        found = experiment(finding, lab, lists)
+        if found:
+            return found
+    return []
+
+
+def columns(lab, role: str):
+    """(sigmas, timesteps) of one side's undisturbed run as float64 arrays; None where one is missing. In a run fed with the
+    other side's sigmas, timesteps made of them would agree with those."""
+    trace = lab.traces[role]
+    sigmas, timesteps = (None if trace is None else trace.get(name) for name in ("sigmas", "timesteps"))
+    return None if sigmas is None or timesteps is None else (sigmas.double().numpy(), timesteps.double().numpy())
+
+
+def not_shifted(finding: Finding, lab, lists) -> list[Explanation]:
+    """One column agrees between the sides, the other not, and on one side timesteps are no multiple of the sigmas."""
+    both = {role: columns(lab, role) for role in lists}
+    if None in both.values():
+        return []
+    other = 1 if finding.probe == "sigmas" else 0
+    if not same_list(*(torch.from_numpy(both[role][other]) for role in ("reference", "candidate"))):
+        return []
+    scales = {role: scale_between(*pair) for role, pair in both.items()}
+    bad = [role for role, scale in scales.items() if scale is None]
+    if len(bad) != 1:
+        return []
+    (role,), (sigmas, timesteps) = bad, both[bad[0]]
+    scale = scales[_OTHER[role]]
+    levels = sigmas[: len(timesteps)]
+    shift, column, rest = shift_between(timesteps / scale, levels), "timesteps", "sigmas"
+    if shift is None:
+        return []
+    if shift < 1:  # the timesteps carry the larger shift: the sigmas were left out
+        column, rest, shift = rest, column, 1 / shift
+    return [Explanation(
+        id="timesteps-not-shifted", departs=role, explained=1.0,
+        statement=f"{role}'s {column} are not shifted and its {rest} are, by {number(round(shift, 4))}; the {_OTHER[role]}'s timesteps are "
+                  f"{number(scale)} times its sigmas",
+        relation={"kind": "not_shifted", "side": role, "column": column, "shift": shift},
+        experiment=f"shifted the {role}'s {column} by {number(round(shift, 4))}: they agree with its {rest} times {number(scale)}"
+                   if column == "timesteps" else f"shifted the {role}'s sigmas by {number(round(shift, 4))}: they agree with its timesteps",
+        fix=f"compute both columns from the same shifted list in the {role} (timesteps = {number(scale)} · sigmas)")]  # fmt: skip
+
+
+def low_precision(finding: Finding, lab, lists) -> list[Explanation]:
+    """One side's sigmas are the other's, computed in bfloat16 or float16 on the way."""
+    if finding.probe != "sigmas":
+        return []
+    for role in ("candidate", "reference"):
+        fine, coarse = lists[_OTHER[role]], lists[role]
+        if fine.dtype in LOW or fine.shape != coarse.shape or float(fine.max()) > 1 + 1e-6:
+            shifts = []
+        else:
+            shifts = [1.0, *_shifts(fine)]
+        for dtype in LOW:
+            tries = [(w, t) for shift in shifts for w, t in in_low_precision(fine, shift, dtype)]
+            tries.append(("the sigmas", fine.float().to(dtype).float()))
+            for words, made in tries:
+                if _nearly(made, coarse) and not _nearly(made, fine):
+                    name, unique = str(dtype).removeprefix("torch."), len(torch.unique(coarse.float()))
+                    return [Explanation(
+                        id="sigmas-built-in-low-precision", departs=role, explained=1.0,
+                        statement=f"{role}'s sigmas are the {_OTHER[role]}'s with {words} computed in {name}: {unique} different values "
+                                  f"of {coarse.numel()}",
+                        relation={"kind": "low_precision", "dtype": name, "where": words, "unique": unique, "of": coarse.numel()},
+                        experiment=f"computed the {_OTHER[role]}'s sigmas again with {words} in {name}: equals the {role}'s",
+                        fix=f"build the grid of sigmas in float32 (or float64) in the {role} and convert the result")]  # fmt: skip
+    return []
+
+
+def _shifts(sigmas: torch.Tensor) -> list[float]:
+    fits = [fit for fit in solve_schedule(sigmas) if fit.explains]
+    return list(dict.fromkeys(fit.shift for fit in fits[:4] if fit.shift))
+
+
+def _nearly(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool((a.double() - b.double()).abs().max() <= 2e-7 * max(1.0, float(b.double().abs().max())))
+
+
+def moved(finding: Finding, lab, lists) -> list[Explanation]:
+    """All timesteps are moved by one small whole number."""
+    if finding.probe != "timesteps" or lists["reference"].shape != lists["candidate"].shape:
+        return []
+    mine, theirs = (lists[role].double() for role in ("reference", "candidate"))
+    step = theirs - mine
+    offset = float(step[0])
+    if not offset or offset != round(offset) or abs(offset) > 5 or bool((step != offset).any()) or float(mine.max()) <= 5:
+        return []
+    return [Explanation(
+        id="steps-offset", departs="unknown", explained=1.0,
+        statement=f"candidate's timesteps are the reference's {'plus' if offset > 0 else 'minus'} {abs(int(offset))}, all of them",
+        relation={"kind": "offset", "offset": int(offset)},
+        experiment=f"subtracted {int(offset)} from the candidate's timesteps: equals the reference's",
+        fix="use the checkpoint's steps_offset on both sides")]  # fmt: skip
+
+
+def other_rounding(finding: Finding, lab, lists) -> list[Explanation]:
+    """One real list of timesteps made whole in two ways."""
+    if finding.probe != "timesteps" or lists["reference"].shape != lists["candidate"].shape:
+        return []
+    mine, theirs = (lists[role].double().numpy() for role in ("reference", "candidate"))
+    if (np.abs(mine - theirs) > 1).any() or any((v != np.round(v)).any() for v in (mine, theirs)):
+        return []
+    for name, exact in _exact(lab, len(mine)).items():
+        ways = {role: next((words for words, whole in whole_numbers(exact) if np.array_equal(whole, seen)), None)
+                for role, seen in (("reference", mine), ("candidate", theirs))}  # fmt: skip
+        if None not in ways.values() and ways["reference"] != ways["candidate"]:
+            departs = next((role for role, way in ways.items() if way == "cut" and name != "1000 times sigma"), "unknown")
+            return [Explanation(
+                id="timestep-truncated-to-int", departs=departs, explained=1.0,
+                statement=f"candidate's timesteps are {ways['candidate']} to integers, the reference's {ways['reference']} ({name})",
+                relation={"kind": "rounded", "reference": ways["reference"], "candidate": ways["candidate"]},
+                experiment=f"made the real timesteps ({name}) whole in both ways: one gives the reference's, the other the candidate's",
+                fix="round timesteps to the nearest integer on both sides")]  # fmt: skip
+    return []
+
+
+def _exact(lab, count: int) -> dict[str, np.ndarray]:
+    """Real timesteps before they are made whole: of both sides' sigmas, and of the usual spacings."""
+    found = {}
+    sigmas = lab.own_value("reference", Place("sigmas"))
+    if sigmas is not None and sigmas.numel() >= count and float(sigmas.max()) <= 1 + 1e-6:
+        found["1000 times sigma"] = sigmas.double().numpy()[:count] * 1000
+    for offset in (0, 1):
+        found |= {f"{name} spacing": values for name, values in spacings(count, offset=offset).items()
+                  if f"{name} spacing" not in found or offset}  # fmt: skip
+    return found
+
+
+def first_of_finer(finding: Finding, lab, lists) -> list[Explanation]:
+    """One side takes the first N entries of a schedule of more steps, the other spreads N over the range."""
+    for role in ("candidate", "reference"):
+        other = _OTHER[role]
+        seen, count = lists[role], _entries(lists[role])
+        if count < 2 or lists[other].shape != seen.shape:
+            continue
+        steps = _by_recipe(lab, other, finding.probe, seen, count) or _by_formula(finding, lists[other], seen, count)
+        if steps is None:
+            continue
+        last = float(seen[count - 1]) * (1000 if finding.probe == "sigmas" and float(seen.max()) <= 1 + 1e-6 else 1)
+        one_more = steps == count + 1
+        return [Explanation(
+            id="penultimate-sigma" if one_more else "lcm-uneven-spread", departs=role, explained=1.0,
+            equivalent=["sigma-grid-endpoints", "lcm-uneven-spread", "loop-count-off-by-one"] if one_more else [],
+            statement=f"{role}'s {finding.probe} are the first {count} of {steps} and end at {number(round(last, 3))}; the {other}'s are spread "
+                      "over the whole range",
+            relation={"kind": "first_of_finer", "side": role, "steps": count, "of": steps},
+            experiment=f"computed the {other}'s schedule with {steps} steps: its first {count} entries equal the {role}'s",
+            fix=f"spread {count} steps over the whole range in the {role}")]  # fmt: skip
+    return []
+
+
+def _entries(values: torch.Tensor) -> int:
+    return values.numel() - (1 if values.numel() > 1 and float(values[-1]) == 0.0 and values.is_floating_point() else 0)
+
+
+def _by_recipe(lab, role: str, probe: str, seen: torch.Tensor, count: int) -> int | None:
+    made = recipe(lab, role)
+    own = made.schedule().get(probe) if made is not None else None
+    if own is None or not same_list(own, lab.own_value(role, Place(probe))):
+        return None
+    if {"sigmas", "timesteps", "mu"} & set(made.arguments):
+        return None  # a list that the pipeline made itself: the formula below knows it
+    for steps in dict.fromkeys([count + 1, *(count * k for k in range(2, 11)), *FINER]):
+        if steps > count:
+            finer = made.with_arguments(num_inference_steps=steps).schedule().get(probe)
+            if finer is not None and finer.numel() > count and same_list(finer[:count], seen[:count]):
+                return steps
+    return None
+
+
+def _by_formula(finding: Finding, other: torch.Tensor, seen: torch.Tensor, count: int) -> int | None:
+    """Unshifted by the other side's shift, the list is 1 - i/M with M above N."""
+    if float(other.max()) > 1 + 1e-6 or finding.probe != "sigmas":
+        return None
+    for shift in [1.0, *_shifts(other)]:
+        base = np.asarray(unshift_sigmas(seen[:count].double().numpy(), shift))
+        gap = base[0] - base[1]
+        steps = round(1 / gap) if gap > 0 else 0
+        if steps > count and abs(base[0] - 1) <= 1e-5 and np.abs(base - (1 - np.arange(count) / steps)).max() <= 1e-5:
+            return steps
+    return None
+
+
+def left_out(finding: Finding, lab) -> list[Explanation]:
+    """Lists of different length that align after one entry is removed: the last sigma but one, or the first or last step."""
+    lists = {role: lab.own_value(role, finding.place) for role in ("reference", "candidate")}
+    if any(t is None or t.dim() != 1 for t in lists.values()):
+        return []
+    for longer in ("reference", "candidate"):
+        shorter = _OTHER[longer]
+        index = without_one(lists[longer].double().numpy(), lists[shorter].double().numpy())
+        if index is None:
+            continue
+        count, ends = lists[longer].numel(), float(lists[longer][-1]) == 0.0
+        last = count - 2 if ends and finding.probe == "sigmas" else count - 1
+        inner = finding.probe == "sigmas" and ends and index == count - 2
+        if not inner and index not in (0, last, count - 1):
+            return []
+        where = "the last but one" if inner else "the first" if index == 0 else "the last"
+        id_ = "penultimate-sigma" if inner else "loop-count-off-by-one"
+        return [Explanation(
+            id=id_, equivalent=["loop-count-off-by-one" if inner else "penultimate-sigma"] if index else [], departs="unknown", explained=1.0,
+            statement=f"{shorter}'s {finding.probe} are the {longer}'s without {where} entry ({lists[longer][index].item():.6g})",
+            relation={"kind": "one_left_out", "side": shorter, "index": index, "entries": count},
+            experiment=f"removed entry {index} of {count} from the {longer}'s {finding.probe}: equals the {shorter}'s",
+            fix="give both sides the same list: keep, or drop, that entry on both")]  # fmt: skip
+    return []

@@ -1,0 +1,149 @@
+"""Which update rule took the candidate's steps? Every update is computed again with one thing changed at a time.
+
+First what the sides' own schedulers say differently, then the values a key may have, then other solvers, then a step that is
+made twice, left out, or looked up one place further down the list.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.scheduler import apart
+from whydiff.causes.scheduler.defects import DEFECTS
+from whydiff.causes.scheduler.keys import alternatives, cause_of
+from whydiff.causes.scheduler.recipe import Recipe, public_classes, recipe
+from whydiff.causes.scheduler.replay import Loop, loop, replay
+from whydiff.causes.table import BY_ID
+from whydiff.evidence.floor import STANDS_OUT, own_ulp
+from whydiff.measure.compare import relative_l2
+
+_OTHER = {"reference": "candidate", "candidate": "reference"}
+
+
+@dataclasses.dataclass
+class Bench:
+    """Both sides' recipes and loops, and what their updates gave: `made(role, recipe)` asks whether a recipe reproduces a side."""
+
+    lab: object
+    finding: Finding | None
+    recipes: dict[str, Recipe | None]
+    loops: dict[str, Loop | None]
+
+    def seen(self, role: str, place) -> torch.Tensor | None:
+        held = getattr(self.finding, role) if self.finding is not None else {}
+        return held[place] if place in held else self.lab.own_value(role, place)
+
+    def made(self, role: str, made: Recipe, defect=None) -> bool:
+        """Does a recipe, on the inputs of a side's updates, give that side's latents at every step?"""
+        given = self.loops[role]
+        return given is not None and replay(made, given, lambda place, value: self._close(self.seen(role, place), value), defect)
+
+    def scaled(self, role: str, made: Recipe) -> bool:
+        """As `made`, and does the recipe also scale what the side's network receives?"""
+        given = self.loops[role]
+        if given is None:
+            return False
+        received = self.lab.traces[role].at("latent_model_input")
+
+        def receives(k: int, value) -> bool:
+            return all(self._close(self.lab.own_value(role, p), value) for p in received if p.step == k and p.occurrence == 0)
+
+        return bool(received) and replay(made, given, lambda place, value: self._close(self.seen(role, place), value), receives=receives)
+
+    def _close(self, seen, value) -> bool:
+        if seen is None or seen.numel() != value.numel():
+            return False
+        floor = self.finding.floor if self.finding is not None else 0.0
+        lost = ~value.isfinite()
+        if lost.any():  # a last step to sigma 0 may leave infinities on purpose: they must be at the same elements
+            same = torch.equal(lost, ~seen.reshape(value.shape).isfinite())
+            seen, value = seen.reshape(value.shape).masked_fill(lost, 0), value.masked_fill(lost, 0)
+            return same and (not seen.any() or relative_l2(seen, value) <= STANDS_OUT * max(floor, own_ulp(seen)))
+        return relative_l2(seen.reshape(value.shape), value) <= STANDS_OUT * max(floor, own_ulp(seen))
+
+
+def bench(lab, finding: Finding | None = None) -> Bench:
+    roles = ("reference", "candidate")
+    return Bench(lab, finding, {r: recipe(lab, r) for r in roles}, {r: loop(lab, r) for r in roles})
+
+
+def repairs(lab, fixed: Recipe, theirs: Recipe) -> set[str]:
+    """Probes of the loop at which the candidate does what its recipe says, and the reference what the repaired one says."""
+    table = bench(lab)
+    probes = {"latents"} if table.made("candidate", theirs) and table.made("reference", fixed) else set()
+    if probes and table.scaled("candidate", theirs) and table.scaled("reference", fixed):
+        probes.add("latent_model_input")
+    return probes
+
+
+def explain(finding: Finding, lab) -> list[Explanation]:
+    if finding.place not in finding.candidate:
+        return []
+    table = bench(lab, finding)
+    mine, theirs = table.recipes["reference"], table.recipes["candidate"]
+    if None in table.loops.values():
+        return []
+    own = {role: made is not None and table.made(role, made) for role, made in table.recipes.items()}
+    if own["reference"] and own["candidate"]:
+        keys = apart.smallest(mine, theirs, lambda made: table.made("reference", made))
+        return [] if keys is None or any(k.startswith(apart.ARGUMENT) for k in keys) else [_own_difference(finding, keys, mine, theirs)]
+    for role in ("reference", "candidate"):
+        if own[role] and not table.made(_OTHER[role], table.recipes[role]):
+            found = _reproducing(table, role)
+            if found:
+                return [_changed(table, role, found)]
+    return []
+
+
+def _own_difference(finding: Finding, keys: list[str], mine: Recipe, theirs: Recipe) -> Explanation:
+    id_, equivalent, departs = apart.name_of(keys, mine, theirs)
+    words = apart.words(keys, mine, theirs)
+    return Explanation(
+        id=id_, equivalent=equivalent, departs=departs, stage=BY_ID[id_].stage, explained=1.0,
+        statement=apart.sentence(keys, mine, theirs),
+        relation={"kind": "scheduler_config", "keys": list(keys),
+                  "reference": {k: apart.plain(apart.value(mine, k)) for k in keys},
+                  "candidate": {k: apart.plain(apart.value(theirs, k)) for k in keys}},
+        experiment=f"computed every update again from the recorded predictions, the candidate's scheduler with the reference's {', '.join(keys)}: "
+                   "equals the reference's latents; without, it equals the candidate's",
+        fix=f"build the candidate's scheduler from the reference's configuration ({words})")  # fmt: skip
+
+
+def _reproducing(table: Bench, role: str) -> list[tuple[str, str, dict, str]]:
+    """(id, words, relation, fix) of each change of a side's recipe that reproduces the other side's updates."""
+    own, other = table.recipes[role], _OTHER[role]
+    told, found = table.recipes[other], []
+    for key, value in alternatives(own):
+        if table.made(other, own.with_config(**{key: value})):
+            now = own.config.get(key, own.default(key))
+            also = ""
+            if told is not None and key in told.config and told.config[key] == now:
+                also = f", although both configurations say {apart.spelled(now)}"
+            found.append((cause_of(key), f"those of {key} {apart.spelled(value)}, the {role}'s of {apart.spelled(now)}{also}",
+                          {"kind": "scheduler_config", "keys": [key], role: {key: apart.plain(now)}, other: {key: apart.plain(value)}},
+                          f"use {key} {apart.spelled(now)} in the {other}'s updates"))  # fmt: skip
+    if found:
+        return found
+    for defect in DEFECTS:
+        for told_so in defect(table, role):
+            found.append(told_so)
+    if found:
+        return found
+    for name, kind in public_classes().items():
+        if kind is not own.kind and table.made(other, own.with_kind(kind)):
+            found.append(("solver-class", f"those of {name}, the {role}'s of {own.name}",
+                          {"kind": "solver", role: own.name, other: name}, f"step with {own.name} in the {other}"))
+    return found
+
+
+def _changed(table: Bench, role: str, found: list) -> Explanation:
+    id_, words, relation, fix = found[0]
+    other = _OTHER[role]
+    return Explanation(
+        id=id_, equivalent=list(dict.fromkeys(i for i, *_ in found[1:] if i != id_)), departs=other, stage=BY_ID[id_].stage,
+        explained=1.0, statement=f"{other}'s updates are {words}", relation=relation, fix=fix,
+        experiment=f"computed every update again from the recorded predictions with the {role}'s scheduler, that one thing changed: equals the "
+                   f"{other}'s latents at every step; unchanged, it equals the {role}'s")  # fmt: skip

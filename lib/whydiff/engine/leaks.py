@@ -1,0 +1,136 @@
+"""Does a side agree with itself? Runs A, B and A again of each live side: what the second A shows and the first did not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from whydiff.causes import leaks as causes
+from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.registry import attempt
+from whydiff.engine.agreement import drawn_globally
+from whydiff.engine.lab import Lab, other_conditions
+from whydiff.engine.missing import evaluations
+from whydiff.evidence.checksums import changed, checksums
+from whydiff.evidence.floor import STANDS_OUT, widen
+from whydiff.evidence.trace import Trace
+from whydiff.measure.compare import relative_l2
+from whydiff.places import Place, walk_key
+
+# Probes that hold what a request asks for, so that another request changes them.
+HELD = ("input_ids", "input_ids_2", "input_ids_3", "prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds",
+        "negative_pooled_prompt_embeds", "image_embeds", "init_image", "mask", "image_latents", "model_input")  # fmt: skip
+
+
+@dataclasses.dataclass
+class Leaked:
+    """A place where a side's runs of one request part, as the verdict has it, and the causes an experiment showed."""
+
+    finding: Finding
+    entry: dict
+    explanations: list[Explanation]
+
+
+def leaked(lab: Lab) -> list[Leaked]:
+    """Where a side departs from itself, or from the other side in the request between, by more than noise.
+
+    A side that also differs between two runs in a row is not deterministic; then its floor grows and nothing leaked.
+    """
+    found = []
+    _draws_have_no_floor(lab)
+    lab.notes += drawn_globally(lab)
+    for role, again in lab.repeats.items():
+        first = lab.traces[role]
+        places = sorted((p for p in again if p in first and _apart(lab, first, again, p)), key=walk_key)
+        counts = sum(evaluations(first).values()), sum(evaluations(again).values())
+        if not places and counts[0] == counts[1]:
+            continue
+        third = lab.run(role)
+        moving = any(_apart(lab, again, third, p) for p in places if p in third)
+        if moving and not causes.simple_change(lab, places[0], again, third) and not _keeps_changing(lab, role):
+            lab.notes.append(f"{role} is not deterministic: two runs in a row differ at {places[0]}")
+            for one, other in ((again, third), (first, again)):
+                widen(lab.floor.inherited, one, other)
+                widen(lab.floor.added, one, other)
+            _draws_have_no_floor(lab)
+            continue
+        place = Place("timesteps") if counts[0] != counts[1] or not places else places[0]
+        why = f"{role}: the same request gives another result after another request"
+        found.append(_leak(lab, role, place, why, counts, third))
+    return found
+
+
+def stale(lab: Lab) -> list[Leaked]:
+    """Where one side's next request still holds values of its first request, and the other side's does not.
+
+    Looked for where the first requests agree: with another prompt and seed, then with another negative prompt and picture.
+    """
+    if None in lab.sides.values() or not lab.between:
+        return []
+    changes = {role: other_conditions(side) for role, side in lab.sides.items()}
+    if all(changes.values()):
+        lab.said("running both sides with other conditions after the first request")
+    for between in (lab.between, {role: lab.run(role, changes=changes[role]) for role in lab.sides} if all(changes.values()) else {}):
+        for place in sorted((p for p in lab.traces["reference"] if p.probe.split("/")[0] in HELD), key=walk_key) if between else ():
+            kept = {role: _kept(lab.traces[role], run, place) for role, run in between.items()}
+            if set(kept.values()) == {True, False}:
+                role = next(role for role, same in kept.items() if same)
+                return [_still(lab, role, place, between)]
+    return []
+
+
+def _kept(first: Trace, run: Trace, place: Place) -> bool | None:
+    """Does a later request hold at a place, bit for bit, what the first one held? None where it cannot be told."""
+    if place not in first or place not in run:
+        return None
+    return first[place].shape == run[place].shape and torch.equal(first[place], run[place])
+
+
+def _still(lab: Lab, role: str, place: Place, between) -> Leaked:
+    other = "reference" if role == "candidate" else "candidate"
+    theirs = between[other][place]
+    difference = relative_l2(theirs, between[role][place]) if theirs.shape == between[role][place].shape else None
+    why = f"{role}: the next request, with other conditions, still has the first request's {place.probe}"
+    finding = Finding(place.probe, [place], {}, {}, difference, lab.floor.of_run(place, theirs), why)
+    entry = place.to_dict() | {"stage": "state_leakage", "run": 1, "difference": difference, "noise_floor": finding.floor, "why": why}
+    return Leaked(finding, entry, [causes.still_held(role, place)])
+
+
+def _leak(lab: Lab, role: str, place: Place, why: str, counts: tuple[int, int], third: Trace) -> Leaked:
+    first, again = lab.traces[role], lab.repeats[role]
+    side = lab.sides[role]
+    comparable = place in first and place in again and first[place].shape == again[place].shape
+    difference = relative_l2(first[place], again[place]) if comparable else None
+    floor = lab.floor.of_run(place, first[place]) if place in first else 0.0
+    leak = causes.Leak(role, place, first, lab.between[role], again, third,
+                       changed(lab.held_before[role], checksums(side.components, side.call)), counts)  # fmt: skip
+    finding = Finding(place.probe, [place], {}, {}, difference, floor, why)
+    explanations = attempt(lambda _finding, lab: causes.explain(leak, lab), finding, lab)
+    entry = place.to_dict() | {"stage": "state_leakage", "run": 2, "difference": difference, "noise_floor": floor, "why": why}
+    return Leaked(finding, entry, explanations)
+
+
+def _keeps_changing(lab: Lab, role: str) -> bool:
+    """Do weights, buffers or arguments change with every run? Then runs differ in a row, and still nothing is random."""
+    side = lab.sides[role]
+    before = checksums(side.components, side.call)
+    lab.run(role)
+    return before != checksums(side.components, side.call) and before != lab.held_before[role]
+
+
+def _draws_have_no_floor(lab: Lab) -> None:
+    """Noise that is drawn anew in each run has no floor: what should follow from a seed either is the same or differs."""
+    for floors in (lab.floor.inherited, lab.floor.added):
+        for place in floors:
+            if place.probe in ("initial_noise", "step_noise"):
+                floors[place] = 0.0
+
+
+def _apart(lab: Lab, one: Trace, other: Trace, place) -> bool:
+    a, b = one[place], other[place]
+    if a.shape != b.shape:
+        return True
+    if torch.equal(a, b) or (a.is_floating_point() and torch.equal(a.isfinite(), b.isfinite()) and torch.equal(a.nan_to_num(), b.nan_to_num())):
+        return False
+    return not relative_l2(a, b) <= STANDS_OUT * lab.floor.of_run(place, a)
