@@ -100,7 +100,7 @@ CASES = {
     "another solver order": ("solver-class", lambda: multistep(), lambda: multistep(solver_order=1), {}),
     "a key without an id": ("scheduler-config", lambda: made(PNDMScheduler, skip_prk_steps=True),
                             lambda: made(PNDMScheduler, skip_prk_steps=True, set_alpha_to_one=True), {}),
-    "a step made twice": ("step-double-application", lambda: made(EulerDiscreteScheduler), lambda: twice(made(EulerDiscreteScheduler), 1), {}),
+    "a step made twice": ("step-double-application", lambda: made(DDIMScheduler), lambda: twice(made(DDIMScheduler), 1), {}),
     "a step left out": ("step-double-application", lambda: made(DDIMScheduler), lambda: not_at(made(DDIMScheduler), 2), {}),
     "begun one entry too early": ("duplicate-timestep-begin-index", lambda: made(EulerDiscreteScheduler),
                                   lambda: begun(made(EulerDiscreteScheduler), -1), {"start": 2}),

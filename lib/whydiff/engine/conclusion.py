@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whydiff.causes.describe import describe_relation
 from whydiff.causes.finding import Explanation
 from whydiff.engine import summary
 from whydiff.engine.lab import Lab
@@ -26,6 +27,7 @@ def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], ef
             gaps = steps != list(range(steps[0], steps[0] + len(steps))) if steps else False
             verdict.causes.append(_cause(explanation, place, steps=sorted(set(steps)) if gaps else None, image_effect=effects.get(id(entry))))
         if not entry.explanations:
+            entry.finding.why = entry.finding.why or describe_relation(entry.finding)
             verdict.unexplained.append(entry.finding.inmost(source))
     for leak in leaks:
         verdict.causes += [_cause(explanation, leak.finding.place, stage="state_leakage") for explanation in leak.explanations]

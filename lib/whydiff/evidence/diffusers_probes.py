@@ -32,15 +32,6 @@ def forward_signature(module: torch.nn.Module) -> inspect.Signature:
     return signature
 
 
-def named_signature(function, declared) -> inspect.Signature:
-    """The named parameters of a method; those of its class's own (`declared`) where a wrapper only says *args, **kwargs."""
-    signature = inspect.signature(function)
-    if all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values()):
-        declared = inspect.signature(declared)
-        return declared.replace(parameters=list(declared.parameters.values())[1:])
-    return signature
-
-
 def arguments_of(module: torch.nn.Module) -> list[str]:
     try:
         return list(forward_signature(module).parameters)
@@ -186,7 +177,7 @@ class _Installer:
     def schedule(self):
         def set_timesteps(original, *args, **kwargs):
             result = original(*args, **kwargs)
-            scheduler_calls.note_timesteps(self.recorder.trace, original, args, kwargs)
+            scheduler_calls.note_timesteps(self.recorder.trace, self.scheduler, original, args, kwargs)
             self.steps_done = 0
             for name in ("sigmas", "timesteps", "alphas_cumprod"):
                 value = getattr(self.scheduler, name, None)
@@ -245,7 +236,7 @@ class _Installer:
 
     def step(self):
         def step(original, *args, **kwargs):
-            signature = named_signature(original, type(self.scheduler).step)
+            signature = scheduler_calls.named_signature(original, type(self.scheduler).step)
             given = signature.bind(*args, **kwargs).arguments
             index = self.steps_done
             if not self.latents_seen and isinstance(given.get("sample"), torch.Tensor):

@@ -12,10 +12,19 @@ import torch
 _LISTS = 2048  # entries of a list of sigmas or timesteps that are kept
 
 
-def note_timesteps(trace, original, args, kwargs) -> None:
+def named_signature(function, declared) -> inspect.Signature:
+    """The named parameters of a method; those of its class's own (`declared`) where a wrapper only says *args, **kwargs."""
+    signature = inspect.signature(function)
+    if all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values()):
+        declared = inspect.signature(declared)
+        return declared.replace(parameters=list(declared.parameters.values())[1:])
+    return signature
+
+
+def note_timesteps(trace, scheduler, original, args, kwargs) -> None:
     """`calls["set_timesteps"]`: its arguments by name, of the last call; `calls["steps"]` starts anew with it."""
     try:
-        given = inspect.signature(original).bind(*args, **kwargs).arguments
+        given = named_signature(original, type(scheduler).set_timesteps).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):
         return
     plain = {name: _plain(value) for name, value in given.items() if name != "device"}

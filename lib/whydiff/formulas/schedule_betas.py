@@ -5,6 +5,7 @@ alphas_cumprod[t] = prod(1 - beta[0..t]), (T,), T = 1000 as a rule; the betas gr
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -61,15 +62,15 @@ def solve_betas(bar, tolerance: float = 2e-5) -> BetaFit | None:
     bar = np.asarray(bar, dtype=np.float64)
     if bar.ndim != 1 or len(bar) < 8 or not np.isfinite(bar).all() or bar[0] <= 0:
         return None
-    count, zero = len(bar), bar[-1] < 1e-7
-    for formula in FORMULAS:
+    count, vanishes = len(bar), bar[-1] < 1e-7  # the cosine's last alpha vanishes by itself
+    for formula, zero in itertools.product(FORMULAS, (False, True) if vanishes else (False,)):
         for start, end in (USED if zero else (_ends(bar, formula), *USED)):
             if not 0 < start < end < 1:
                 continue
-            predicted = alphas_cumprod(formula, count, start, end, bool(zero))
+            predicted = alphas_cumprod(formula, count, start, end, zero)
             if np.abs(np.sqrt(predicted) - np.sqrt(np.maximum(bar, 0))).max() <= tolerance:
                 fixed = formula == "squaredcos_cap_v2"
-                return BetaFit(formula, None if fixed else float(f"{start:.4g}"), None if fixed else float(f"{end:.4g}"), bool(zero))
+                return BetaFit(formula, None if fixed else float(f"{start:.4g}"), None if fixed else float(f"{end:.4g}"), zero)
     return None
 
 

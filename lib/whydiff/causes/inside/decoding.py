@@ -51,12 +51,15 @@ def _latents(lab, finding: Finding):
     return None if event is None else event.tensor
 
 
-def _sides(finding: Finding, lab):
-    """(role that runs, its VAE, its own output, what the other side made of the same latents)."""
+def _sides(finding: Finding, lab, latents):
+    """(role that runs, its VAE, its own output, what the other side made of the same latents), for each VAE that decodes the
+    latents to what was recorded of it: where code outside the VAE had a hand in it, nothing is learned from running it."""
+    if latents is None:
+        return
     own = {"reference": finding.reference[finding.place], "candidate": finding.candidate[finding.place]}
     for role in OTHER:
         vae = _vae(lab, role)
-        if vae is not None:
+        if vae is not None and lab.closes(finding, own[role], _decode(vae, latents)):
             yield role, vae, own[role], own[OTHER[role]]
 
 
@@ -70,7 +73,7 @@ def _closes(finding: Finding, lab, own, target, after) -> bool:
 def _in_parts(finding: Finding, lab) -> Explanation | None:
     """Parts of the latents decoded on their own and put side by side: norms then see one part only."""
     latents = _latents(lab, finding)
-    for role, vae, own, target in _sides(finding, lab) if latents is not None else ():
+    for role, vae, own, target in _sides(finding, lab, latents):
         for axis in (-1, -2):
             for parts in (n for n in PARTS if latents.shape[axis] % n == 0):
                 after = torch.cat([_decode(vae, part) for part in latents.chunk(parts, axis)], axis)
@@ -87,16 +90,12 @@ def _in_parts(finding: Finding, lab) -> Explanation | None:
 def _skipped(finding: Finding, lab) -> Explanation | None:
     """A 1x1 convolution between latents and decoder left out."""
     latents = _latents(lab, finding)
-    for role, vae, own, target in _sides(finding, lab) if latents is not None else ():
+    for role, vae, own, target in _sides(finding, lab, latents):
         for name, child in vae.named_children():
             if not re.search(r"quant", name) or set(getattr(child, "kernel_size", (0,))) != {1}:
                 continue
-            handle = child.register_forward_hook(lambda _m, args, out: args[0] if args[0].shape == out.shape else None)
-            try:
-                after = _decode(vae, latents)
-            finally:
-                handle.remove()
-            if _closes(finding, lab, own, target, after):
+            after = _without(vae, child, latents)
+            if after is not None and _closes(finding, lab, own, target, after):
                 departs = OTHER[role]
                 return Explanation(
                     id="quant-conv-missing", statement=f"the {departs} does not apply {name} before decoding", departs=departs, explained=1.0,
@@ -104,6 +103,22 @@ def _skipped(finding: Finding, lab) -> Explanation | None:
                     experiment=f"left {name} out of the {role}'s VAE: it decodes what the {departs} does",
                     fix=f"apply {name} to the latents in the {departs}")  # fmt: skip
     return None
+
+
+def _without(vae, child, latents) -> torch.Tensor | None:
+    """What the VAE decodes when `child` passes its input on; None where decoding does not call it."""
+    called = []
+
+    def passed_on(_module, args, output):
+        called.append(args[0].shape == output.shape)
+        return args[0] if called[-1] else None
+
+    handle = child.register_forward_hook(passed_on)
+    try:
+        after = _decode(vae, latents)
+    finally:
+        handle.remove()
+    return after if called and all(called) else None
 
 
 def _apart(finding: Finding) -> torch.Tensor:

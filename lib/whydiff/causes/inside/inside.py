@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import math
@@ -105,13 +104,3 @@ class Inside:
 def _copied(value):
     return value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value) if isinstance(value, dict) else value
 
-
-@contextlib.contextmanager
-def attribute(owner, name: str, value):
-    """`owner.name = value` for as long as the context lasts."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)

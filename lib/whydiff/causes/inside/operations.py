@@ -11,8 +11,9 @@ from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside import roles, submodules
 from whydiff.causes.inside.functions import Seen, watched, with_variant
 from whydiff.causes.inside.inside import Inside
-from whydiff.causes.inside.variants import VARIANTS, Variant, computed_in
+from whydiff.causes.inside.variants import VARIANTS
 from whydiff.causes.inside.variants_attention import of_inputs
+from whydiff.causes.inside.variants_made import Variant, computed_in
 
 SECONDS = 5.0  # for one module and side; the likeliest variants come first
 MOST_FUNCTIONS = 400  # a module that calls more than this is a network by itself, and its inner modules were looked at

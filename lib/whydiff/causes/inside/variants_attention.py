@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from whydiff.causes.inside.functions import Seen
 from whydiff.causes.inside.inside import Inside
-from whydiff.causes.inside.variants import ATTENTION, NotHere, Variant, _attention
+from whydiff.causes.inside.variants import ATTENTION
+from whydiff.causes.inside.variants_made import NotHere, Variant, attention
 from whydiff.evidence.calls import tensors_in
 
 RANKS = (2, 3, 4, 8)
@@ -15,10 +16,10 @@ RANKS = (2, 3, 4, 8)
 
 def of_inputs(inside: Inside, seen: list[Seen]) -> list[Variant]:
     """Lines for this module: its inputs tell how many of the tokens are text."""
-    attention = [call for call in seen if call.name in ATTENTION]
-    if not attention:
+    calls = [call for call in seen if call.name in ATTENTION]
+    if not calls:
         return []
-    tokens = max((call.shapes[1][-2] for call in attention if len(call.shapes) > 1), default=0)
+    tokens = max((call.shapes[1][-2] for call in calls if len(call.shapes) > 1), default=0)
     counts = sorted({t.shape[1] for t in tensors_in(inside.calls["reference"].inputs) if t.dim() == 3 and 0 < t.shape[1] < tokens})
     found = [Variant(ATTENTION, f"{where} {count} keys, those of the text, are counted {ranks} times", "ring-double-counts-replicated-text",
                      _repeated(count, ranks, where == "the last"), 2)
@@ -37,7 +38,7 @@ def _repeated(count: int, ranks: int, last: bool):
         more_k, more_v = ([t[..., part[0], :]] * (ranks - 1) for t in (k, v))
         return q, torch.cat([k, *more_k], -2), torch.cat([v, *more_v], -2), None, causal, scale
 
-    return _attention(change)
+    return attention(change)
 
 
 def _padded(n: int):
@@ -48,4 +49,4 @@ def _padded(n: int):
             mask = F.pad(mask, (0, n), value=True if mask.dtype == torch.bool else 0.0)
         return q, F.pad(k, (0, 0, 0, n)), F.pad(v, (0, 0, 0, n)), mask, causal, scale
 
-    return _attention(change)
+    return attention(change)

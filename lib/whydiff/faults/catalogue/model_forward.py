@@ -123,7 +123,7 @@ def _(trial):
     for host in (trial.faulty, trial.healthy):
         with torch.no_grad():
             for name, parameter in networks(host)[0].named_parameters():
-                if name.startswith(first) or (kind == "RMSNorm" and ".to_q." in name):
+                if name.startswith(first) or ".proj_in." in name or (kind == "RMSNorm" and ".to_q." in name):
                     parameter.mul_(shrink)
     for norm in norms.values():
         if type(norm).__name__ == kind:
