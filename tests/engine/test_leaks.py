@@ -69,6 +69,16 @@ class ScalesItsNoiseInPlace(Side):
         return whydiff.tap("initial_latents", self.noise[seed].mul_(1.5))
 
 
+class MixesInItsLastPicture(Side):
+    last = None
+
+    def __call__(self, prompt="", seed=0, negative_prompt=""):
+        positive, negative = self.embeds(prompt, negative_prompt)
+        latents = whydiff.tap("latents", self.start(seed) + self.network((positive - negative).flatten(1)).reshape(1, 4, 48), step=0)
+        held, self.last = (latents if self.last is None else self.last), latents
+        return picture(0.9 * latents + 0.1 * held)
+
+
 class DamagesItsWeights(Side):
     def __call__(self, prompt="", seed=0, negative_prompt=""):
         image = super().__call__(prompt, seed, negative_prompt)
@@ -99,6 +109,12 @@ def test_a_cache_that_ignores_the_negative_prompt_is_found_by_another_negative_p
 def test_noise_that_is_scaled_in_place_from_run_to_run_is_a_modification_in_place():
     cause = only_cause(diagnosed(ScalesItsNoiseInPlace()))
     assert cause.id == "inplace-modification" and "1.5" in cause.statement
+
+
+def test_what_the_last_request_left_behind_is_a_leak_and_no_randomness():
+    verdict = diagnosed(MixesInItsLastPicture())
+    assert verdict.first_divergence["stage"] == "state_leakage" and verdict.first_divergence["probe"] == "image"
+    assert not any("not deterministic" in note for note in verdict.notes)
 
 
 def test_a_weight_that_a_run_damages_is_put_back_to_prove_it():

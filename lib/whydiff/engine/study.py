@@ -97,9 +97,9 @@ def examine(lab: Lab) -> Study:
             lab.find_layouts(lab.traces["candidate"])
         found.rows = compare_runs(lab)
     effects = search(found, sizes)
-    if not found.named and not leaks and not any(row.stands_out for row in found.rows):
+    if not found.named and not any(leak.explanations for leak in leaks) and not any(row.stands_out for row in found.rows):
         with lab.as_far_as_runs_allow("looking for what a request leaves behind"):
-            leaks = stale(lab)
+            leaks = stale(lab) or leaks
     conclude(found.verdict, lab, found.rows, found.named, effects, leaks)
     return found
 
