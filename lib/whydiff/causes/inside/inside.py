@@ -59,9 +59,11 @@ class Inside:
         args, kwargs = tree_map(_copied, (own.args, own.kwargs))
         if role == "candidate":
             args, kwargs = self._as_candidate(args, kwargs)
+        module = module or self.modules[role]
+        forget(module)
         torch.manual_seed(0)
         with torch.no_grad():
-            return (module or self.modules[role])(*args, **kwargs)
+            return module(*args, **kwargs)
 
     def _as_candidate(self, args, kwargs):
         """The reference's inputs in the form in which the candidate's module was called."""
@@ -104,3 +106,22 @@ class Inside:
 def _copied(value):
     return value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value) if isinstance(value, dict) else value
 
+
+def forget(module: torch.nn.Module) -> None:
+    """Clear what `functools` caches for methods: tables made before an experiment would hide what it changes."""
+    for kind in {type(inner) for inner in module.modules()}:
+        for method in {name: value for parent in reversed(kind.__mro__) for name, value in vars(parent).items()}.values():
+            # The cache itself, or a wrapper that keeps it in its closure.
+            cells = [method, *(cell.cell_contents for cell in getattr(method, "__closure__", None) or () if _filled(cell))]
+            for cached in cells:
+                clear = getattr(cached, "cache_clear", None)
+                if callable(clear):
+                    clear()
+
+
+def _filled(cell) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True

@@ -109,6 +109,8 @@ def of_tensor(difference: Difference, inside: Inside) -> Name | None:
 
 
 def _tensor_id(what: Change, difference, inside, place, mine, theirs) -> tuple[str, tuple[str, ...]] | None:
+    if what.kind == "constant" and re.search(r"(?i)sin|imag", difference.key) and re.search(ROTARY, place):
+        return "rope-complex-buffer-cast", ()  # the table of cosines is right, that of sines gone
     rotary = re.search(ROTARY, difference.key) or (difference.store != "_parameters" and re.search(ROTARY, place))
     if what.kind == "imaginary_lost":
         return "rope-complex-buffer-cast", ()

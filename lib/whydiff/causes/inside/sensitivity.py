@@ -84,8 +84,13 @@ def _constants(inside: Inside, name: str, value: torch.Tensor, lab):
         return
     seen = lab.traces["reference"]
     for place in seen:
-        if place.probe == f"model_input/{name}" and seen[place].shape == value.shape and not torch.equal(seen[place].to(value), value):
-            yield seen[place].to(value), f"that of step {place.step}"
+        if place.probe != f"model_input/{name}" or not seen[place].numel():
+            continue
+        other = seen[place].to(value)
+        if other.shape != value.shape:  # one branch of guidance of a call that holds both
+            other = torch.full_like(value, other.flatten()[0].item())
+        if not torch.equal(other, value):
+            yield other, f"that of step {place.step}"
     if not value.is_floating_point() and value.numel() > 1:
         return
     for mine, theirs in zip(*inside.received) if inside.received else ():

@@ -26,7 +26,8 @@ class Change:
 
 def change(reference: torch.Tensor, candidate: torch.Tensor) -> Change:
     """The first test that fits, or kind "other"."""
-    for test in (imaginary_lost, chunks_exchanged, rounded, constant, damaged, kronecker, halves_opposed, low_rank, rounding_sized, unrelated):
+    for test in (imaginary_lost, phases_rounded, chunks_exchanged, rounded, constant, damaged, kronecker, halves_opposed, low_rank,
+                 rounding_sized, unrelated):  # fmt: skip
         found = test(reference, candidate)
         if found is None and test in ONE_WAY:
             found = test(candidate, reference)
@@ -44,6 +45,29 @@ def imaginary_lost(a, b) -> Change | None:
     real = b.real if b.is_complex() else b
     if real.shape == a.shape and (not b.is_complex() or not b.imag.any()) and relative_l2(a.real, real) < 1e-2:
         return Change("imaginary_lost", "without its imaginary part")
+    return None
+
+
+def phases_rounded(a, b) -> Change | None:
+    """Sines, cosines or complex units of positions (rows) whose phases err by no more than 16-bit rounding of the phase.
+
+    The frequencies are the steps from row to row; rows count up from position 0, or (complex tables only) up to position -1.
+    """
+    if a.shape != b.shape or a.dim() != 2 or len(a) < 4 or torch.equal(a, b) or not (a.is_complex() or a.is_floating_point()):
+        return None
+    if (a.abs() > 1 + 1e-4).any() or (b.abs() > 1 + 1e-4).any():
+        return None
+    wide = a.to(torch.complex128 if a.is_complex() else torch.float64)
+    ones = bool((wide[0] == 1).all())
+    frequency = (wide[1] / wide[0]).angle() if a.is_complex() else wide[1].arccos() if ones else wide[1].arcsin()
+    positions = torch.arange(len(a), dtype=torch.float64)
+    positions = len(a) - positions if a.is_complex() and not ones else positions
+    error = (wide - b.to(wide.dtype)).abs()
+    phase = positions[:, None] * frequency.abs()
+    for dtype in (torch.float16, torch.bfloat16):
+        # The frequency may be rounded as well as the product, so one ulp in all; tables themselves hold float32.
+        if (error <= torch.finfo(dtype).eps * phase + 1e-6).all() and error.max() > 1e-5:
+            return Change("rounded", f"made of phases rounded to {str(dtype).removeprefix('torch.')}", {"dtype": str(dtype).removeprefix("torch.")})
     return None
 
 
@@ -200,4 +224,4 @@ def _rank_one(difference) -> bool:
     return _rank(difference) == 1
 
 
-ONE_WAY = (imaginary_lost, rounded, constant, damaged)
+ONE_WAY = (imaginary_lost, phases_rounded, rounded, constant, damaged)
