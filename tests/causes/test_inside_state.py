@@ -122,3 +122,23 @@ def test_repairing_a_state_for_an_experiment_leaves_it_as_it_was():
     before = {role: m.weight.detach().clone() for role, m in inside.modules.items()}
     named(inside)
     assert all(torch.equal(inside.modules[role].weight, weight) for role, weight in before.items())
+
+
+def test_a_cached_table_of_complex_rotations_is_made_again_for_an_experiment():
+    from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope
+
+    def rounded(m):
+        for key in ("pos_freqs", "neg_freqs"):
+            index = torch.arange(4096) if key == "pos_freqs" else torch.arange(4096).flip(0) * -1 - 1
+            phases = [torch.outer(index, 10000.0 ** -(torch.arange(0, d, 2) / d)).bfloat16().float() for d in m.axes_dim]
+            setattr(m, key, torch.polar(torch.ones(4096, 8), torch.cat(phases, 1)))
+
+    def real(m):
+        m.pos_freqs, m.neg_freqs = m.pos_freqs.real.clone(), m.neg_freqs.real.clone()
+
+    def other_base(m):
+        m.pos_freqs = QwenEmbedRope(9000, [4, 6, 6]).pos_freqs
+
+    rope = QwenEmbedRope(10000, [4, 6, 6], scale_rope=True)
+    found = [named(pair(rope, damage, [(1, 4, 4)], max_txt_seq_len=7, name="transformer/pos_embed"))[0] for damage in (rounded, real, other_base)]
+    assert found == [["rope-phase-low-precision"], ["rope-complex-buffer-cast"], []]

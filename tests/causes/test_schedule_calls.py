@@ -145,20 +145,33 @@ def test_a_timestep_for_each_token_is_told_from_one_for_all():
     assert [c.id for c in explain(finding(lab, "model_input/timestep"), lab)] != ["per-token-timestep"]
 
 
-def test_starting_levels_of_two_readings_of_strength_are_solved_from_the_first_latents():
+def started_at(*levels, **more):
     noise, picture = (torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
-    sigmas = torch.linspace(1, 0, 11)
     traces = []
-    for level in (0.6, 0.8):
+    for level in levels:
         made = Trace()
-        for probe, tensor in (("initial_noise", noise), ("image_latents", picture), ("sigmas", sigmas),
-                              ("initial_latents", (1 - level) * picture + level * noise)):  # fmt: skip
+        known = {"initial_noise": noise, "sigmas": torch.linspace(1, 0, 11), "initial_latents": (1 - level) * picture + level * noise}
+        for probe, tensor in (known | ({"image_latents": picture} if more else {})).items():
             made.add(Event(Place(probe), tensor))
         traces.append(made)
     lab = lab_of(*traces)
-    (cause,) = explain(finding(lab, "initial_latents"), lab)
+    return explain(finding(lab, "initial_latents"), lab)
+
+
+def test_starting_levels_of_two_readings_of_strength_are_solved_from_the_first_latents():
+    (cause,) = started_at(0.6, 0.8, picture=True)
     assert cause.id == "img2img-strength-meaning"
     assert (cause.relation["index_reference"], cause.relation["index_candidate"]) == (4, 2)
+
+
+def test_without_the_picture_the_reading_of_strength_is_named_without_levels_that_nothing_settles():
+    (cause,) = started_at(0.6, 0.8)
+    assert cause.id == "img2img-strength-meaning" and "index_reference" not in cause.relation
+    assert cause.relation["mix"] == pytest.approx([0.5, 0.5], abs=1e-4)
+
+
+def test_a_starting_level_that_no_entry_of_the_schedule_has_is_no_reading_of_strength():
+    assert "img2img-strength-meaning" not in [c.id for c in started_at(0.6, 0.777, picture=True)]
 
 
 def test_the_formula_of_betas_is_solved_with_its_end_points():

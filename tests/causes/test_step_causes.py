@@ -104,7 +104,7 @@ CASES = {
     "a step left out": ("step-double-application", lambda: made(DDIMScheduler), lambda: not_at(made(DDIMScheduler), 2), {}),
     "begun one entry too early": ("duplicate-timestep-begin-index", lambda: made(EulerDiscreteScheduler),
                                   lambda: begun(made(EulerDiscreteScheduler), -1), {"start": 2}),
-    "begun between two stages": ("two-stage-start-parity", lambda: made(HeunDiscreteScheduler),
+    "begun at the other of two equal timesteps": ("duplicate-timestep-begin-index", lambda: made(HeunDiscreteScheduler),
                                  lambda: begun(made(HeunDiscreteScheduler), -1), {"start": 2}),
     "a past it does not have": ("multistep-start-not-at-zero", multistep, lambda: with_a_past(multistep()), {"start": 2}),
 }  # fmt: skip

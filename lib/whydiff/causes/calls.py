@@ -9,6 +9,7 @@ import torch
 
 from whydiff.causes import calls_guidance
 from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.scheduler.recipe import recipe
 from whydiff.evidence.trace import Trace
 
 _OTHER = {"reference": "candidate", "candidate": "reference"}
@@ -63,6 +64,39 @@ def explain(finding: Finding, lab) -> list[Explanation]:
 def in_loop(lab) -> set[str]:
     """All probes of the sampling loop: with one more step on one side, equal step numbers are no equal steps."""
     return {place.probe for trace in lab.traces.values() for place in trace if place.step is not None}
+
+
+def explain_reused(finding: Finding, lab) -> list[Explanation]:
+    """The candidate's network returns, bit for bit, what it returned at the step before, and the reference's does not."""
+    if len(finding.pairs) != len(finding.places) or any(p.step is None for p in finding.places):
+        return []
+    for role in ("candidate", "reference"):
+        if all(_repeats(lab, role, p, getattr(finding, role)[p]) and not _repeats(lab, _OTHER[role], p, getattr(finding, _OTHER[role])[p])
+               for p in finding.places):  # fmt: skip
+            steps = sorted({p.step for p in finding.places})
+            return [Explanation(
+                id="accelerator-on-one-side", stage="caching_parallel", equivalent=["cache-spent-state"], departs=role, explained=1.0,
+                statement=f"{role}'s network returns its prediction of the step before again at steps {', '.join(map(str, steps[:8]))}; the "
+                          f"{_OTHER[role]}'s is evaluated anew",
+                relation={"kind": "reused", "side": role, "steps": steps[:64]},
+                experiment=f"compared each prediction with the one of the step before: at those steps the {role}'s is bit for bit the same, "
+                           "although its input is another",
+                fix=f"switch the step cache off in the {role}, or declare it (declares: {{cache: ...}})",
+                covers={"noise_pred_text", "noise_pred_uncond"})]  # fmt: skip
+    return []
+
+
+def _repeats(lab, role: str, place, own: torch.Tensor) -> bool:
+    """Is what a side returned at a place what it returned one or more steps earlier, with nothing else in between?"""
+    for back in range(1, place.step + 1):
+        before = lab.own_value(role, dataclasses.replace(place, step=place.step - back))
+        if before is None or before.shape != own.shape:
+            return False
+        if torch.equal(before, own):
+            return bool(own.any())
+        if back > 4:
+            return False
+    return False
 
 
 def stepped_twice(finding: Finding, lab, patterns) -> list[Explanation]:
@@ -125,6 +159,9 @@ def other_loop(finding: Finding, lab, patterns) -> list[Explanation]:
     pictured = any(trace.at(probe) for trace in lab.traces.values() for probe in ("image_latents", "init_image"))
     if where != "first" and apart > 1 or (where == "first" and apart > 1 and not pictured):
         return []
+    halved = where == "first" and between_stages(lab, apart)
+    if halved:
+        return [_halved(lab, count, longer, apart)]
     strength = where == "first" and pictured
     steps = "step" if apart == 1 else f"{apart} steps"
     return [Explanation(
@@ -137,6 +174,27 @@ def other_loop(finding: Finding, lab, patterns) -> list[Explanation]:
         fix="start both loops at the same noise level: int(num_inference_steps · strength) steps from the end of the list" if strength else
             "iterate over the whole list of timesteps on both sides",
         covers=in_loop(lab) if where == "first" else {"vae_latents"})]  # fmt: skip
+
+
+def between_stages(lab, apart: int) -> bool:
+    """Does a solver of two stages to a step begin in mid-list an odd number of entries away from where it does on the other side?"""
+    made = [recipe(lab, role) for role in lab.traces]
+    begins = [(trace.producer.get("calls") or {}).get("steps", [{}])[0].get("index") for trace in lab.traces.values()]
+    two = all(m is not None and getattr(m.kind, "order", 1) == 2 for m in made)
+    return two and apart % 2 == 1 and all(isinstance(b, int) and b > 0 for b in begins)
+
+
+def _halved(lab, count: dict, longer: str, apart: int) -> Explanation:
+    begins = {role: trace.producer["calls"]["steps"][0]["index"] for role, trace in lab.traces.items()}
+    odd = [role for role, begin in begins.items() if begin % 2]
+    return Explanation(
+        id="two-stage-start-parity", stage="scheduler_step", equivalent=["img2img-strength-meaning"], explained=1.0,
+        departs=odd[0] if len(odd) == 1 else "unknown",
+        statement=f"candidate's loop begins at entry {begins['candidate']} of the list, the reference's at {begins['reference']}: the solver "
+                  "takes two entries to a step, so one of them begins between its halves",
+        relation={"kind": "begin_index"} | begins | {"steps_reference": count["reference"], "steps_candidate": count["candidate"]},
+        experiment=f"laid the timesteps that the networks received side by side: without the first {apart} the {longer}'s equal the other's",
+        fix="begin at t_start * scheduler.order, a whole number of steps from the start of the list", covers=in_loop(lab))  # fmt: skip
 
 
 def _part(longer: dict[int, float], shorter: dict[int, float], apart: int) -> str | None:

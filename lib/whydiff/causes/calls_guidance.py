@@ -33,14 +33,31 @@ def embedded(lab, role: str, with_) -> list[Explanation]:
     if with_[_OTHER[role]] or not any(inputs.values()):
         return []
     values = {r: float(v[0].flatten()[0]) if v else None for r, v in inputs.items()}
-    if values["reference"] == values["candidate"]:
+    scale = combined_with(lab.traces[role])
+    fed = values[_OTHER[role]]  # what the other side, which guides by its network's input alone, feeds it
+    if values["reference"] == values["candidate"] and (scale is None or fed is None or abs(scale - fed) > 1e-3 * abs(fed)):
         return []
     return [_explanation(
         "true-cfg-vs-embedded", "unknown", role, with_,
-        f"{role} evaluates two branches and feeds its network guidance {_said(values[role])}; the {_OTHER[role]} evaluates one and feeds it "
+        f"{role} evaluates two branches{'' if scale is None else f', combines them with scale {number(round(scale, 4))}'} and feeds its network "
+        f"guidance {_said(values[role])}; the {_OTHER[role]} evaluates one and feeds it "
         f"{_said(values[_OTHER[role]])}", "read the guidance that each network receives: it differs together with the number of branches",
         "pass the distilled guidance to the network's guidance input and true_cfg_scale to the combination, on both sides",
-        {"guidance": values})]  # fmt: skip
+        {"guidance": values, "combined_with": scale}, covers={"noise_pred", "model_input/guidance"})]  # fmt: skip
+
+
+def combined_with(trace: Trace) -> float | None:
+    """The scale s of noise_pred = uncond + s (cond - uncond) at the first step that is guided; None where that is not exact."""
+    for step in sorted(guided(trace)):
+        cond, uncond, both = trace.get("noise_pred_text", step, "cond"), trace.get("noise_pred_uncond", step, "uncond"), trace.get("noise_pred", step)
+        if cond is None or uncond is None or both is None or cond.shape != both.shape:
+            return None
+        direction = (cond.double() - uncond.double()).flatten()
+        if direction.any():
+            rest = (both.double() - uncond.double()).flatten()
+            scale = float(direction @ rest) / float(direction @ direction)
+            return scale if float((rest - scale * direction).norm()) <= 1e-4 * float(rest.norm()) else None
+    return None
 
 
 def asked_for_zero(lab, role: str, with_) -> list[Explanation]:
@@ -83,12 +100,12 @@ def condition(lab, role: str, with_) -> list[Explanation]:
     return []
 
 
-def _explanation(id_, departs, role, with_, words, experiment, fix, more, stage="guidance", changes=None) -> Explanation:
+def _explanation(id_, departs, role, with_, words, experiment, fix, more, stage="guidance", changes=None, covers=None) -> Explanation:
     counts = {r: len(steps) for r, steps in with_.items()}
     return Explanation(
         id=id_, stage=stage, departs=departs, explained=1.0, experiment=experiment, fix=fix, changes=changes or {},
         statement=f"{words}: {role} makes an unconditional prediction at {counts[role]} steps, the {_OTHER[role]} at {counts[_OTHER[role]]}",
-        relation={"kind": "branches", **counts} | more, covers=set() if changes else {"noise_pred"})  # fmt: skip
+        relation={"kind": "branches", **counts} | more, covers=set() if changes else covers or {"noise_pred"})  # fmt: skip
 
 
 def _said(value) -> str:

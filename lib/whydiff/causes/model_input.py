@@ -66,21 +66,24 @@ def _guidance_scale(finding: Finding, lab) -> list[Explanation]:
 
 
 def rounded(finding: Finding) -> list[Explanation]:
-    """Timesteps that are the reference's, cut to integers or rounded to bfloat16 (at their own scale or times 1000)."""
+    """One side's timesteps are the other's, cut to integers or rounded to bfloat16 (at their own scale or times 1000)."""
     reference, candidate = finding.stacked()
-    for scale in (1.0, 1000.0):
-        mine, theirs = reference * scale, candidate * scale
-        for id_, words, rounded in (
-            ("timestep-truncated-to-int", "cut to integers", torch.trunc(mine)),
-            ("timestep-rounded-to-bf16", "rounded to bfloat16", mine.to(torch.bfloat16).to(torch.float64)),
-        ):
-            left = relative_l2(theirs, rounded)
-            if left <= 2 * torch.finfo(torch.float32).eps:
-                return [Explanation(
-                    id=id_, stage="schedule", statement=f"candidate's timesteps are the reference's {words}",
-                    relation={"kind": "rounded", "scale": scale}, explained=1.0 - (left / (finding.difference or 1.0)) ** 2,
-                    experiment=f"the reference's timesteps {words} equal the candidate's at every step",
-                    fix="keep timesteps in float32 up to the network's time embedding")]  # fmt: skip
+    for role, fine, coarse in (("candidate", reference, candidate), ("reference", candidate, reference)):
+        other = "reference" if role == "candidate" else "candidate"
+        for scale in (1.0, 1000.0):
+            mine, theirs = fine * scale, coarse * scale
+            for id_, words, made in (
+                ("timestep-truncated-to-int", "cut to integers", torch.trunc(mine)),
+                ("timestep-rounded-to-bf16", "rounded to bfloat16", mine.to(torch.bfloat16).to(torch.float64)),
+            ):
+                left = relative_l2(theirs, made) if theirs.any() else float("inf")
+                if left <= 2 * torch.finfo(torch.float32).eps:
+                    return [Explanation(
+                        id=id_, stage="schedule", departs=role, statement=f"{role}'s timesteps are the {other}'s {words}",
+                        relation={"kind": "rounded", "scale": scale, "side": role},
+                        explained=1.0 - (left / (finding.difference or 1.0)) ** 2,
+                        experiment=f"the {other}'s timesteps {words} equal the {role}'s at every step",
+                        fix="keep timesteps in float32 up to the network's time embedding")]  # fmt: skip
     return []
 
 

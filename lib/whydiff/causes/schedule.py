@@ -46,6 +46,9 @@ def explain(finding: Finding, lab) -> list[Explanation]:
 def fits(sigmas: torch.Tensor, lab) -> list[ScheduleFit]:
     """The settings that reproduce a list of sigmas to its rounding, best first."""
     found = solve_schedule(sigmas, tokens=tokens(lab), config=scheduler_config(lab))
+    if 5e-7 < 1 - float(sigmas[0]) < 2e-6:  # diffusers moves a first sigma of 1 down by 1e-6, against log(0)
+        whole = torch.cat([sigmas.new_ones(1), sigmas[1:]])
+        found += solve_schedule(whole, tokens=tokens(lab), config=scheduler_config(lab))
     return [fit for fit in found if fit.explains and fit.free < MOST_FITTED]
 
 

@@ -63,8 +63,8 @@ def not_shifted(finding: Finding, lab, lists) -> list[Explanation]:
     scale = scales[_OTHER[role]]
     levels = sigmas[: len(timesteps)]
     shift, column, rest = shift_between(timesteps / scale, levels), "timesteps", "sigmas"
-    if shift is None:
-        return []
+    if shift is None:  # shifted, then stretched or bent: an even grid beside it is the one before all that
+        return _even(role, scale, levels, timesteps)
     if shift < 1:  # the timesteps carry the larger shift: the sigmas were left out
         column, rest, shift = rest, column, 1 / shift
     return [Explanation(
@@ -74,6 +74,22 @@ def not_shifted(finding: Finding, lab, lists) -> list[Explanation]:
         relation={"kind": "not_shifted", "side": role, "column": column, "shift": shift},
         experiment=f"shifted the {role}'s {column} by {number(round(shift, 4))}: they agree with its {rest} times {number(scale)}"
                    if column == "timesteps" else f"shifted the {role}'s sigmas by {number(round(shift, 4))}: they agree with its timesteps",
+        fix=f"compute both columns from the same shifted list in the {role} (timesteps = {number(scale)} · sigmas)")]  # fmt: skip
+
+
+def _even(role: str, scale: float, levels: np.ndarray, timesteps: np.ndarray) -> list[Explanation]:
+    """One column is evenly spaced and the other not, both from one starting level."""
+    even = {name: len(v) > 2 and np.abs(np.diff(v, 2)).max() <= 2e-5 * np.abs(v).max() for name, v in (("sigmas", levels), ("timesteps", timesteps))}
+    if even["sigmas"] == even["timesteps"] or abs(levels[0] * scale - timesteps[0]) > 1e-4 * scale:
+        return []
+    column, rest = ("timesteps", "sigmas") if even["timesteps"] else ("sigmas", "timesteps")
+    return [Explanation(
+        id="timesteps-not-shifted", departs=role, explained=1.0,
+        statement=f"{role}'s {column} are evenly spaced, as before any shift, and its {rest} are not; the {_OTHER[role]}'s timesteps are "
+                  f"{number(scale)} times its sigmas",
+        relation={"kind": "not_shifted", "side": role, "column": column, "shift": None},
+        experiment=f"compared both columns of each side: the {_OTHER[role]}'s are one list times {number(scale)}, the {role}'s are not, and its "
+                   f"{column} are an even grid from {timesteps[0]:.6g}",
         fix=f"compute both columns from the same shifted list in the {role} (timesteps = {number(scale)} · sigmas)")]  # fmt: skip
 
 
@@ -89,7 +105,7 @@ def low_precision(finding: Finding, lab, lists) -> list[Explanation]:
             shifts = [1.0, *_shifts(fine)]
         for dtype in LOW:
             tries = [(w, t) for shift in shifts for w, t in in_low_precision(fine, shift, dtype)]
-            tries.append(("the sigmas", fine.float().to(dtype).float()))
+            tries += [("the sigmas", fine.float().to(dtype).float()), *_passed_in(lab, _OTHER[role], fine, dtype)]
             for words, made in tries:
                 if _nearly(made, coarse) and not _nearly(made, fine):
                     name, unique = str(dtype).removeprefix("torch."), len(torch.unique(coarse.float()))
@@ -101,6 +117,44 @@ def low_precision(finding: Finding, lab, lists) -> list[Explanation]:
                         experiment=f"computed the {_OTHER[role]}'s sigmas again with {words} in {name}: equals the {role}'s",
                         fix=f"build the grid of sigmas in float32 (or float64) in the {role} and convert the result")]  # fmt: skip
     return []
+
+
+def _passed_in(lab, role: str, fine: torch.Tensor, dtype: torch.dtype):
+    """A side's sigmas when the list that its pipeline passes to set_timesteps is held in `dtype`."""
+    made = recipe(lab, role)
+    given = None if made is None else made.arguments.get("sigmas")
+    own = None if given is None else made.schedule().get("sigmas")
+    if own is None or not same_list(own, fine):
+        return
+    grid = torch.tensor(given, dtype=torch.float64)
+    for low in (grid.float().to(dtype), torch.linspace(float(grid[0]), float(grid[-1]), len(grid), dtype=dtype)):
+        again = made.with_arguments(sigmas=low.double().tolist()).schedule().get("sigmas")
+        if again is not None:
+            yield "the grid before the shift", again.float()
+
+
+def shifted_again(finding: Finding, lab) -> list[Explanation]:
+    """Whatever the list is: one side's is the other's, shifted by one more constant."""
+    if finding.place not in finding.candidate or finding.probe != "sigmas":
+        return []
+    mine, theirs = (getattr(finding, role)[finding.place].double() for role in ("reference", "candidate"))
+    if max(float(mine.max()), float(theirs.max())) > 1 + 1e-6 or not bool(mine.isfinite().all() and theirs.isfinite().all()):
+        return []
+    shift = shift_between(mine.numpy(), theirs.numpy())
+    if shift is None or abs(shift - 1) <= 1e-4:
+        return []
+    more, times = ("candidate", shift) if shift > 1 else ("reference", 1 / shift)
+    stated = {role: told[1].get(key) for role in ("reference", "candidate") if (told := lab.component_config(role, "scheduler"))
+              for key in ("flow_shift", "shift") if told[1].get(key)}  # fmt: skip
+    twice = any(abs(value / times - 1) <= 1e-3 for value in stated.values()) and len(set(stated.values())) == 1
+    return [Explanation(
+        id="shift-applied-twice" if twice else "shift-constant", equivalent=["shift-constant" if twice else "shift-applied-twice"],
+        departs=more if twice else "unknown", explained=1.0,
+        statement=f"{more}'s sigmas are the other side's shifted once more, by {number(round(times, 4))}"
+                  + (", which is the shift that both configurations state" if twice else ""),
+        relation={"kind": "schedule_shift", "factor": shift, "side": more},
+        experiment=f"shifted the {_OTHER[more]}'s sigmas by {number(round(times, 4))}: equals the {more}'s",
+        fix=f"shift the sigmas once in the {more}")]  # fmt: skip
 
 
 def _shifts(sigmas: torch.Tensor) -> list[float]:

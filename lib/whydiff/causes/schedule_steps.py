@@ -16,17 +16,13 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     given = {role: loop(lab, role) for role in ("reference", "candidate")}
     if None in given.values() or finding.place not in finding.candidate:
         return []
-    steps = {}
-    for role, inputs in given.items():
-        steps[role] = {}
-        for k, place in enumerate(inputs.places):
-            after = getattr(finding, role).get(place)
-            after = lab.own_value(role, place) if after is None else after
-            dt = None if after is None else _dt(inputs.samples[k], inputs.predictions[k], after)
-            if dt is None:
-                return []
-            steps[role][place.step] = dt
-    mine, theirs = steps["reference"], steps["candidate"]
+    after = {role: [_after(finding, lab, role, place) for place in inputs.places] for role, inputs in given.items()}
+    if any(t is None for ts in after.values() for t in ts):
+        return []
+    steps = {role: [_dt(x, v, y) for x, v, y in zip(inputs.samples, inputs.predictions, after[role])] for role, inputs in given.items()}
+    if any(dt is None for dts in steps.values() for dt in dts):
+        return another_history(given, after)
+    mine, theirs = ({p.step: dt for p, dt in zip(given[role].places, steps[role])} for role in ("reference", "candidate"))
     apart = [p.step for p in finding.places]
     ratios = {k: theirs[k] / mine[k] for k in apart if mine[k]}
     if len(ratios) != len(apart):
@@ -43,6 +39,50 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if len(apart) == 1 and (two := _next(given["reference"], apart[0])) and abs(theirs[apart[0]] - two) <= _CLOSE * abs(two):
         return [_repeated(apart, 2.0, len(mine))]
     return []
+
+
+def _after(finding: Finding, lab, role: str, place) -> torch.Tensor | None:
+    held = getattr(finding, role).get(place)
+    return lab.own_value(role, place) if held is None else held
+
+
+def another_history(given: dict, after: dict) -> list[Explanation]:
+    """One side's updates use the sample and the prediction alone, the other's also the prediction of the step before.
+
+    The shares of both predictions must add up to that of the one: two solvers of one equation agree to first order.
+    """
+    fits = {role: [_shares(given[role], k, after[role][k]) for k in range(1, len(after[role]))] for role in given}
+    if not all(fits.values()) or any(fit is None for rows in fits.values() for fit in rows):
+        return []
+    uses = {role: [abs(last) > 1e-3 * abs(now) for _, now, last in rows] for role, rows in fits.items()}
+    single = [role for role, used in uses.items() if not any(used)]
+    other = [role for role, used in uses.items() if any(used)]
+    if len(single) != 1:
+        return []
+    for (a, now, last), (b, whole, _) in zip(fits[other[0]], fits[single[0]]):
+        if abs(a - b) > 1e-3 * abs(b) or abs(now) <= 1e-3 * abs(last) or abs(now + last - whole) > 1e-3 * abs(whole):
+            return []
+    return [Explanation(
+        id="solver-class", stage="scheduler_step", departs="unknown", explained=1.0,
+        statement=f"{other[0]} takes the steps of a multistep solver, which also use the prediction of the step before; the {single[0]}'s "
+                  "use the one prediction alone",
+        relation={"kind": "solver", "multistep": other[0], "shares": [[round(v, 6) for v in fit[1:]] for fit in fits[other[0]][:16]]},
+        experiment=f"solved every update for the shares of the sample and of two predictions: nothing is left over, and the {other[0]}'s shares add "
+                   f"up to the {single[0]}'s",
+        fix="step with the same solver on both sides")]  # fmt: skip
+
+
+def _shares(inputs, k: int, after: torch.Tensor) -> tuple[float, float, float] | None:
+    """(a, b, c) with after = a sample + b prediction + c prediction of the step before, to rounding; None where that is not all."""
+    columns = [inputs.samples[k], inputs.predictions[k], inputs.predictions[k - 1]]
+    if any(t.numel() != after.numel() for t in columns) or not bool(after.isfinite().all()):
+        return None
+    table, y = torch.stack([t.flatten().double() for t in columns], 1), after.flatten().double()
+    if len(y) < 12:
+        return None
+    shares = torch.linalg.lstsq(table, y[:, None]).solution.flatten()
+    limit = 64 * torch.finfo(torch.float32 if after.dtype == torch.float64 else after.dtype).eps
+    return tuple(shares.tolist()) if relative_l2(y, table @ shares) <= limit else None
 
 
 def _repeated(apart: list[int], times: float, count: int) -> Explanation:

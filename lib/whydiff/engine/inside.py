@@ -90,12 +90,24 @@ def _by_alignment(lab, reference, own, step, stage, changes) -> list[Inside]:
     """Sides built differently: the first module whose output departs from that of its counterpart."""
     walk = module_walk(lab, step, changes, stage)
     if walk is None or walk.culprit is None:
-        return []
+        return _networks(lab, reference, own, step, stage)
     key = first_call(walk.first.candidate, walk.culprit, own)
     other = reference.get(first_call(walk.first.reference, walk.culprit_reference, reference)) if walk.culprit_reference else None
     entry = _inside(lab, own.get(key), other, walk.first.difference, walk.floors[walk.first.reference], step, stage,
                     walk.culprit, walk.culprit_reference)  # fmt: skip
     return [entry]
+
+
+def _networks(lab, reference, own, step, stage) -> list[Inside]:
+    """Nothing inside corresponds (one side runs what it keeps to itself): whole networks are the place."""
+    found = []
+    for key, call in own.items():
+        other = reference.get(key)
+        if "/" not in call.name and other is not None:
+            made, floor = distance(other.output, call.output), _ulp(other.output, call.output)
+            if made > STANDS_OUT * floor:
+                found.append(_inside(lab, call, other, made, floor, step, stage))
+    return found
 
 
 def first_call(paired: str, culprit: str, calls: dict[str, Call]) -> str:

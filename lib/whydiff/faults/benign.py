@@ -38,4 +38,4 @@ def benign(id_: str, host: str, **more):
     return register
 
 
-from whydiff.faults import benign_calls, benign_kernels  # noqa: E402, F401  (they fill the table)
+from whydiff.faults import benign_calls, benign_kernels, benign_precision  # noqa: E402, F401  (they fill the table)

@@ -8,7 +8,7 @@ import torch
 
 import whydiff
 from whydiff.faults.benign import benign
-from whydiff.faults.benign_kernels import BF16
+from whydiff.faults.benign_precision import BF16
 from whydiff.faults.fault import Trial
 
 

@@ -143,7 +143,7 @@ def fingerprint(plan: Plan) -> str:
 
     own = {sys.modules[FAULTS[id_].inject.__module__].__file__ for id_ in plan.id.split("+") if id_ in FAULTS}
     if plan.suite in ("mutations", "benign", "pairs"):
-        own.add(str(pathlib.Path(__file__).with_name(f"{plan.suite}.py")))
+        own |= {str(path) for path in pathlib.Path(__file__).parent.glob(f"{plan.suite}*.py")}
     return hashlib.sha256("".join([_library(), *(_digest(path) for path in sorted(own))]).encode()).hexdigest()[:16]
 
 

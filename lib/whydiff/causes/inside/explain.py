@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.inside import nonfinite, operations, sensitivity, state, tables
+from whydiff.causes.inside import hidden, nonfinite, operations, sensitivity, state, tables
 from whydiff.causes.inside.inside import Inside
 
 MOST = 12  # culprits looked at one by one; a fault in every block shows in the first ones
@@ -24,7 +24,7 @@ def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explana
 
 
 def _one(inside: Inside, finding: Finding, lab) -> Explanation | None:
-    for experiment in (nonfinite.explain, _state, tables.explain, sensitivity.explain, operations.explain):
+    for experiment in (nonfinite.explain, _state, hidden.explain, tables.explain, sensitivity.explain, operations.explain):
         try:
             found = experiment(inside, finding, lab)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import torch
 
@@ -10,6 +11,7 @@ from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.inside import Inside
 from whydiff.evidence.calls import as_passed, bound, distance
 
+SECONDS = 5.0  # for a search; networks too large for it have their constant among the likely ones, or stay unexplained
 OTHER = {"reference": "candidate", "candidate": "reference"}
 
 
@@ -95,8 +97,29 @@ def _constants(inside: Inside, name: str, value: torch.Tensor, lab):
         return
     for mine, theirs in zip(*inside.received) if inside.received else ():
         mine, theirs = mine.double().flatten(), theirs.double().flatten()
-        if mine.numel() == value.numel() and mine.all():
-            yield (value.double().flatten() * theirs / mine).reshape(value.shape).to(value.dtype), "a constant"
+        if mine.numel() == theirs.numel() and mine.all() and (len(set((theirs / mine).tolist())) == 1):
+            yield (value.double() * (theirs / mine)[0]).to(value.dtype), "a constant"
     for number in (0.0, 1.0, 0.5, 1000.0, 999.0, 500.0):
         yield torch.full_like(value, number), f"the constant {number:g}"
+    yield from _searched(inside, name, value)
 
+
+def _searched(inside: Inside, name: str, value: torch.Tensor):
+    """Whole numbers up to 1000, or thousandths: those around each valley of a coarse grid, the deepest first."""
+    deaf = next((role for role in OTHER if not _reacts(inside, role, name, value)), None)
+    if deaf is None or not value.any():
+        return
+    target, until = inside.outputs()[deaf], time.monotonic() + SECONDS
+    unit = 1.0 if value.abs().max() > 1 else 1e-3
+    gaps = {}
+    for number in range(0, 1001, 8):
+        if time.monotonic() > until:
+            return
+        after = _with(inside, OTHER[deaf], name, torch.full_like(value, number * unit))
+        gaps[number] = distance(target, after) if after is not None else float("inf")
+    valleys = [n for n in gaps if gaps[n] <= min(gaps.get(n - 8, float("inf")), gaps.get(n + 8, float("inf")))]
+    for near in sorted(valleys, key=gaps.get):
+        for number in sorted(range(max(0, near - 8), near + 9), key=lambda n: abs(n - near)):  # noqa: B023
+            if time.monotonic() > until:
+                return
+            yield torch.full_like(value, number * unit), f"the constant {number * unit:g}"

@@ -100,8 +100,8 @@ def reproducing(own: Recipe, seen: dict, probe: str):
         if agree(own.with_config(**{key: value}).schedule(), seen, [probe]):
             yield key, value
     for name, kind in public_classes().items():
-        if kind is not own.kind and agree(own.with_kind(kind).schedule(), seen, [probe]):
-            yield "class", name
+        if kind is not own.kind and agree(own.with_kind(kind).schedule(), seen):
+            yield "class", name  # a whole schedule: among so many classes, one list alone is soon met by chance
 
 
 def _variant(finding: Finding, lab, own: Recipe, role: str, other: str, found: list) -> Explanation:

@@ -48,11 +48,9 @@ def shifted(table, role: str):
     for offset in (1, -1):
         if not table.made(other, own, _offset(given, offset)):
             continue
-        halves = getattr(own.kind, "order", 1) == 2
         starts = _begin(given, given.schedule.get("timesteps"))
-        id_ = "two-stage-start-parity" if halves and starts else "duplicate-timestep-begin-index"
-        words = "the second half of a two-stage step" if id_ == "two-stage-start-parity" else f"list index {starts + offset} instead of {starts}"
-        yield (id_, f"the {role}'s begun at {words}", {"kind": "begin_index", role: starts, other: starts + offset},
+        yield ("duplicate-timestep-begin-index", f"the {role}'s begun at list index {starts + offset} instead of {starts}",
+               {"kind": "begin_index", role: starts, other: starts + offset},
                f"set the {other}'s begin index to {starts} (set_begin_index) and do not search the list for the timestep")  # fmt: skip
         return
 

@@ -65,27 +65,39 @@ def _same(a: float | None, b: float | None) -> bool:
 
 
 def explain_strength(finding: Finding, lab) -> list[Explanation]:
-    """`initial_latents` mix the same picture and noise at two levels of one schedule: strength is read in another way."""
-    trace = lab.traces["reference"]
-    noise, picture = trace.get("initial_noise"), trace.get("image_latents")
-    if finding.place not in finding.candidate or noise is None or picture is None:
+    """`initial_latents` mix one picture and one noise at two levels of a schedule: strength is read in another way.
+
+    With a picture x, reference a x + b n and candidate c x + d n, so candidate = (c/a) reference + (d - b c/a) n: the two
+    numbers must be those of two entries of the schedule. Where shares sum to one (flow) several pairs of entries fit; the
+    picture's own latents, where they are known, settle which.
+    """
+    noise = lab.traces["reference"].get("initial_noise")
+    if finding.place not in finding.candidate or noise is None:
         return []
     reference, candidate = finding.reference[finding.place], finding.candidate[finding.place]
-    if not (noise.numel() == picture.numel() == reference.numel()):
+    mix = _mix(reference, noise, candidate) if noise.numel() == reference.numel() else None
+    levels = _levels(lab)
+    if mix is None or not levels:
         return []
-    mixes = [_mix(picture, noise, t) for t in (reference, candidate)]
-    if None in mixes:
+    found = [(i, j) for i, (a, b) in enumerate(levels) for j, (c, d) in enumerate(levels) if i != j and a > 1e-6
+             and abs(c / a - mix[0]) <= 1e-4 * max(1.0, c / a) and abs(d - b * c / a - mix[1]) <= 1e-4 * max(1.0, d)]  # fmt: skip
+    picture = lab.traces["reference"].get("image_latents")
+    if picture is not None and picture.numel() == noise.numel():
+        share = _mix(picture, noise, reference)
+        found = [(i, j) for i, j in found if share is not None and abs(share[1] - levels[i][1]) <= 1e-3]
+    if not found:
         return []
-    found = [_level(mix, lab) for mix in mixes]
-    if None in found or found[0] == found[1]:
-        return []
-    (_, b), (_, d) = mixes
+    settled = len({(round(levels[i][1], 4), round(levels[j][1], 4)) for i, j in found}) == 1
+    (i, j), b, d = found[0], levels[found[0][0]][1], levels[found[0][1]][1]
+    words = (f"candidate mixes {number(round(d, 5))} of noise into the image's latents, the reference {number(round(b, 5))}: entries "
+             f"{j} and {i} of the schedule") if settled else (
+             f"candidate mixes {'more' if mix[1] > 0 else 'less'} noise into the image's latents, that of another entry of the schedule")  # fmt: skip
+    solved = {"reference": b, "candidate": d, "index_reference": i, "index_candidate": j} if settled else {"mix": list(mix)}
     return [Explanation(
-        id="img2img-strength-meaning", stage="schedule", departs="unknown", explained=1.0,
-        statement=f"candidate mixes {number(round(d, 5))} of noise into the image's latents, the reference {number(round(b, 5))}: entries "
-                  f"{found[1]} and {found[0]} of the schedule",
-        relation={"kind": "starting_level", "reference": b, "candidate": d, "index_reference": found[0], "index_candidate": found[1]},
-        experiment="solved both initial latents for the share of image and noise: both lie on the schedule, at other steps",
+        id="img2img-strength-meaning", stage="schedule", departs="unknown", explained=1.0, statement=words,
+        relation={"kind": "starting_level"} | solved,
+        experiment="solved the candidate's initial latents for the shares of the reference's and of the noise: they are those of two entries of one "
+                   "schedule, with nothing left over",
         fix="start both loops at the same noise level: int(num_inference_steps · strength) steps from the end of the list",
         covers={"timesteps"})]  # fmt: skip
 
@@ -94,24 +106,24 @@ def _mix(picture, noise, latents) -> tuple[float, float] | None:
     """(a, b) with latents = a picture + b noise, to rounding."""
     x, n, y = (t.flatten().double() for t in (picture, noise, latents))
     a, b = torch.linalg.lstsq(torch.stack([x, n], 1), y[:, None]).solution.flatten().tolist()
-    return (a, b) if b > 0 and relative_l2(y, a * x + b * n) <= _CLOSE else None
+    return (a, b) if abs(b) > 1e-4 and relative_l2(y, a * x + b * n) <= _CLOSE else None
 
 
-def _level(mix: tuple[float, float], lab) -> int | None:
-    """The index in the schedule whose noise share this is: sigma with 1 - sigma (flow), or sqrt(1 - alpha) with sqrt(alpha)."""
-    a, b = mix
+def _levels(lab) -> list[tuple[float, float]]:
+    """(share of the image, share of the noise) at each entry: 1 - sigma and sigma (flow), sqrt(alpha) and sqrt(1 - alpha), or 1 and sigma."""
     trace = lab.traces["reference"]
     sigmas, alphas, timesteps = (trace.get(name) for name in ("sigmas", "alphas_cumprod", "timesteps"))
-    if sigmas is not None and float(sigmas.max()) <= 1 + 1e-6 and abs(a + b - 1) <= 1e-4:
-        return _nearest(sigmas.double(), b)
-    if alphas is not None and timesteps is not None and abs(a * a + b * b - 1) <= 1e-4:
-        return _nearest((1 - alphas.double()[timesteps.long().clamp(0, alphas.numel() - 1)]).sqrt(), b)
-    if sigmas is not None and abs(a - 1) <= 1e-4:
-        return _nearest(sigmas.double(), b)
-    return None
+    if sigmas is not None and float(sigmas.max()) <= 1 + 1e-6:
+        return [(1 - s, s) for s in sigmas.double().tolist()]
+    if sigmas is not None and _adds(lab):
+        return [(1.0, s) for s in sigmas.double().tolist()]
+    if alphas is None or timesteps is None:
+        return []
+    bar = alphas.double()[timesteps.long().clamp(0, alphas.numel() - 1)]
+    return list(zip(bar.sqrt().tolist(), (1 - bar).sqrt().tolist()))
 
 
-def _nearest(levels: torch.Tensor, value: float) -> int | None:
-    apart_ = (levels - value).abs()
-    index = int(apart_.argmin())
-    return index if float(apart_[index]) <= 1e-3 * max(1.0, abs(value)) else None
+def _adds(lab) -> bool:
+    """Do latents grow with sigma (image + sigma · noise, as k-diffusion's samplers have them)?"""
+    sigma = starting_sigma(recipe(lab, "reference"))
+    return sigma is not None and sigma > 1.5

@@ -19,7 +19,6 @@ from whydiff.measure.compare import relative_l2
 from whydiff.places import Place
 
 SCHEDULE = ("sigmas", "timesteps", "alphas_cumprod")
-_HOME = "diffusers."  # public implementations; a class from elsewhere counts as the public one it derives from
 ROUNDING = 1e-6  # relative L2 between two float32 lists of one formula
 
 
@@ -104,14 +103,17 @@ def arguments(trace) -> dict:
 
 
 def public_class(kind: type) -> type | None:
-    """The class itself if it is a public one, else the nearest public one that it derives from."""
-    return next((k for k in kind.__mro__ if k.__module__.startswith(_HOME) and hasattr(k, "from_config")
-                 and hasattr(k, "set_timesteps") and hasattr(k, "step")), None)  # fmt: skip
+    """The class itself if it is a public one, else the nearest public one that it derives from, or is named after.
+
+    A copy that was changed may keep name and module: public is only the very class that its module holds.
+    """
+    derived = next((k for k in kind.__mro__ if k in public_classes().values()), None)
+    return derived or named_class(kind.__name__)
 
 
 def named_class(name: str) -> type | None:
-    """The public scheduler class of a name; a name from elsewhere, as a trace may hold, imports nothing."""
-    return public_classes().get(name.rpartition(".")[2]) if name.startswith(_HOME) else None
+    """The public scheduler class of a name, whatever stands before it; nothing else is imported, whatever a trace says."""
+    return public_classes().get(name.rpartition(".")[2])
 
 
 def public_classes() -> dict[str, type]:

@@ -88,6 +88,9 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         return []
     own = {role: made is not None and table.made(role, made) for role, made in table.recipes.items()}
     if own["reference"] and own["candidate"]:
+        begun = other_begin(table)
+        if begun:
+            return begun
         keys = apart.smallest(mine, theirs, lambda made: table.made("reference", made))
         return [] if keys is None or any(k.startswith(apart.ARGUMENT) for k in keys) else [_own_difference(finding, keys, mine, theirs)]
     for role in ("reference", "candidate"):
@@ -96,6 +99,26 @@ def explain(finding: Finding, lab) -> list[Explanation]:
             if found:
                 return [_changed(table, role, found)]
     return []
+
+
+def other_begin(table: Bench) -> list[Explanation]:
+    """Both sides do what their schedulers say, but begin at another entry of the list: the candidate, begun where the
+    reference begins, makes the reference's updates."""
+    mine, theirs = table.loops["reference"], table.loops["candidate"]
+    if mine.begin == theirs.begin or None in (mine.begin, theirs.begin) or mine.timesteps != theirs.timesteps:
+        return []
+    moved = dataclasses.replace(table, loops=table.loops | {"reference": dataclasses.replace(mine, begin=theirs.begin)})
+    if not table.made("reference", table.recipes["candidate"]) or moved.made("reference", table.recipes["candidate"]):
+        return []
+    scaled = all(table.scaled(role, table.recipes[role]) for role in ("reference", "candidate"))
+    return [Explanation(
+        id="duplicate-timestep-begin-index", departs="unknown", stage="schedule", explained=1.0,
+        statement=f"candidate's loop begins at entry {theirs.begin} of the list, the reference's at {mine.begin}, with the same timestep",
+        relation={"kind": "begin_index", "reference": mine.begin, "candidate": theirs.begin},
+        experiment=f"computed every update again, the candidate's begun at entry {mine.begin}: equals the reference's latents; begun at "
+                   f"{theirs.begin}, it equals the candidate's",
+        fix="set the begin index where the list of timesteps is cut (set_begin_index), and do not search it for the timestep",
+        covers={"latent_model_input"} if scaled else set())]  # fmt: skip
 
 
 def _own_difference(finding: Finding, keys: list[str], mine: Recipe, theirs: Recipe) -> Explanation:
