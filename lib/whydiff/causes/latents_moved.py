@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.noise_items import LEAST_PREFIX
 from whydiff.errors import Trouble
 from whydiff.measure.layouts import TOKEN_ORDERS, find_layout, packing
 from whydiff.measure.relations import find_relation
@@ -30,7 +31,15 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     return [Explanation(
         id=id_, stage="latent_handling", statement=f"candidate's {finding.probe} holds the reference's values, {words}", relation=relation,
         explained=1.0, experiment=f"laid out the reference's {finding.probe} that way: equals the candidate's at {len(pairs)} place(s)",
-        fix=fix, departs="unknown")]  # fmt: skip
+        fix=fix, departs="unknown", equivalent=_drawn_so(finding, id_, *pairs[0]))]  # fmt: skip
+
+
+def _drawn_so(finding: Finding, id_: str, reference: Tensor, candidate: Tensor) -> list[str]:
+    """A draw whose beginning agrees and whose later blocks changed places: two GPUs of other sizes do the same to one stream."""
+    if finding.probe != "initial_noise" or id_ != "latent-channel-order":
+        return []
+    apart = (reference.flatten() != candidate.to(reference.dtype).flatten()).nonzero()
+    return ["gpu-randn-hardware-dependent"] if len(apart) and int(apart[0]) >= LEAST_PREFIX else []
 
 
 def rearrangement(reference: Tensor, candidate: Tensor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.noise_items import compare_items, other_geometry
+from whydiff.causes.noise_items import compare_items, other_geometry, reordered
 from whydiff.formulas.noise import NoiseRecipe
 from whydiff.formulas.noise_stream import ItemRecipes, find_source
 from whydiff.measure.compare import relative_l2
@@ -71,6 +71,8 @@ def compare_draws(finding: Finding, lab, mine: torch.Tensor, theirs: torch.Tenso
     share = 1.0 - (left / finding.difference) ** 2 if finding.difference else 1.0
     proof = f"drew the candidate's noise again: {candidate.words}; the reference's is {reference.words}"
     if isinstance(reference, ItemRecipes) or isinstance(candidate, ItemRecipes):
+        if reordered(reference, candidate) and torch.equal(mine.flatten().sort().values, theirs.flatten().sort().values):
+            return other_geometry(finding, lab, mine, theirs)
         return compare_items(reference, candidate, share, proof)
     found = _departures(finding, lab, reference, candidate, share, proof, theirs.dtype)
     if len(found) == 1 and found[0].id == "seed":

@@ -28,6 +28,15 @@ def compare_items(reference, candidate, share: float, proof: str) -> list[Explan
         experiment=proof, departs="unknown", equivalent=equivalent, fix=fix)]  # fmt: skip
 
 
+def reordered(reference, candidate) -> bool:
+    """The pieces of one side are the other's one stream in another order: a question of layout, not of seeds."""
+    sides = {type(side): side for side in (reference, candidate)}
+    if set(sides) != {NoiseRecipe, ItemRecipes}:
+        return False
+    whole, items = sides[NoiseRecipe], sides[ItemRecipes]
+    return set(items.seeds) == {whole.seed} and len(set(items.offsets)) == len(items.offsets)
+
+
 def _id(reference, candidate, axis: int) -> tuple[str, list[str]]:
     both = isinstance(reference, ItemRecipes) and isinstance(candidate, ItemRecipes) and reference.axis == candidate.axis
     if axis:

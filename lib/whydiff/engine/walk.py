@@ -158,6 +158,7 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         lab.find_layouts(lab.run("candidate", changes=changes))
     settled: set[str] = set()
     first_rows: list[Row] | None = None
+    unused: dict[str, Finding] = {}  # arguments that one network does without, and that supplying alone does not settle
     while True:
         lab.said("running the candidate on the reference's inputs, stage by stage")
         forced = lab.forced(changes)
@@ -180,6 +181,7 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         explanations = explain(finding, lab)
         if not explanations and finding.kind == ABSENT:
             named.remove(entry)  # the argument makes no difference, or not this one
+            unused[finding.probe] = finding
             settled.add(finding.key)
             continue
         if not explanations and any(walk_key(place) < walk_key(finding.place) for place in lab.unrepaired):
@@ -194,6 +196,7 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         elif finding.kind == VALUES and finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
             lab.unrepaired.append(finding.place)
         entry.explain(explanations)
+        entry.finding = next((unused[e.probe] for e in explanations if e.probe in unused), finding)
         changes |= entry.changes
         lab.settled_arguments |= entry.arguments
         settled |= entry.probes | ({finding.key} if finding.kind != VALUES else set())

@@ -17,7 +17,7 @@ OTHER = {"reference": "candidate", "candidate": "reference"}
 
 
 def explain(inside: Inside, lab) -> Explanation | None:
-    return _skipped(inside) or _zeroed(inside) or _of_another_layer(inside, lab)
+    return _skipped(inside) or _zeroed(inside, lab) or _of_another_layer(inside, lab)
 
 
 def _skipped(inside: Inside) -> Explanation | None:
@@ -53,7 +53,7 @@ def _pointwise(module) -> bool:
     return hasattr(module, "kernel_size") and set(module.kernel_size) == {1}
 
 
-def _zeroed(inside: Inside) -> Explanation | None:
+def _zeroed(inside: Inside, lab) -> Explanation | None:
     """A module inside adds nothing on one side."""
     for role in ("reference", "candidate"):
         target = inside.outputs()[OTHER[role]]
@@ -65,12 +65,32 @@ def _zeroed(inside: Inside) -> Explanation | None:
             if not re.search(r"(?i)guidance", name):
                 inside.found = f"{departs}'s {inside.names[departs]} computes what the {role}'s does when {name} puts out zeros"
                 return None
+            probe = _not_received(lab, departs, "guidance")
+            if probe is not None and name in dict(_inner(inside, departs)):
+                return _never_fed(inside, name, departs, probe)
             return Explanation(
                 id="guidance-embedder-dropped", statement=f"the {departs} has no guidance embedder, or does not add what it puts out",
                 relation={"kind": "module_without_effect", "module": name, "side": departs}, explained=1.0, departs=departs, module=inside.name,
                 experiment=f"set the output of {name} to zero in the {role}: {inside.names[role]} then puts out what the {departs}'s does",
                 fix=f"load {name} in the {departs} and set guidance_embeds in its configuration")  # fmt: skip
     return None
+
+
+def _not_received(lab, role: str, word: str) -> str | None:
+    """The probe of an argument that a side's network knows and does without."""
+    absent = getattr(lab.traces[role], "absent", ())
+    return next((p.probe for p in absent if p.probe.startswith("model_input/") and word in p.probe), None)
+
+
+def _never_fed(inside: Inside, name: str, departs: str, probe: str) -> Explanation:
+    argument = probe.partition("/")[2]
+    return Explanation(
+        id="guidance-tensor-none", stage="guidance", probe=probe, equivalent=["guidance-embedder-dropped"], departs=departs, module=inside.name,
+        statement=f"the {departs}'s network is called without {argument}, so {name} adds nothing",
+        relation={"kind": "argument", "argument": argument, departs: None, "module": name}, explained=1.0,
+        experiment=f"set the output of {name} to zero in the {OTHER[departs]}: {inside.names[OTHER[departs]]} then puts out what the {departs}'s does, "
+                   f"whose network received no {argument}",
+        fix=f"pass {argument} to the {departs}'s network, and see that {name} is used")  # fmt: skip
 
 
 def _of_another_layer(inside: Inside, lab) -> Explanation | None:
