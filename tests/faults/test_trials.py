@@ -8,7 +8,9 @@ import pytest
 from whydiff.faults import hosts, run, trial
 from whydiff.faults.children import in_children
 from whydiff.faults.fault import FAULTS, Fault
+from whydiff.faults.known import KNOWN
 from whydiff.faults.plan import Plan, plans
+from whydiff.faults.right import half
 
 
 def test_every_trial_ends_with_a_verdict(records):
@@ -87,10 +89,17 @@ def _spins():
 
 
 def test_pairs_are_of_different_stages_on_a_host_that_carries_both():
-    from whydiff.faults.known import KNOWN
 
     for plan in plans(["pairs"], 1):
         _, one, two = plan.id.split("+")
         assert KNOWN[one].stage != KNOWN[two].stage
         assert plan.host in FAULTS[one].hosts and plan.host in FAULTS[two].hosts
     assert len({dataclasses.astuple(plan) for plan in plans(["pairs"], 1)}) >= 60
+
+
+def test_a_half_of_the_catalogue_leaves_out_the_other_in_pairs_and_traces_too():
+    for name, other in ("AB", "BA"):
+        suites = ["catalogue", "pairs", "traces"]
+        ids = {part for plan in plans(suites, 1, half=name) for part in plan.id.split("+") if part in KNOWN}
+        assert ids and all(half(id_) == name for id_ in ids)
+        assert not ids & {plan.id for plan in plans(["catalogue"], 1, half=other)}

@@ -15,6 +15,8 @@ def command(
     suite: Annotated[list[str] | None, typer.Option("--suite", help="catalogue, mutations, benign, pairs, traces or all. May be "
                      "repeated.", show_default="all; with --only catalogue, mutations and benign")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many trials at a time, each on one thread.")] = 1,
+    half: Annotated[str | None, typer.Option("--half", metavar="A|B", help="Only this half of the catalogue: causes are developed on A, B is "
+                    "only reported.", show_default=False)] = None,
     seed: Annotated[int, typer.Option("--seed", help="Hosts, sides, sites and sizes are drawn from it.")] = 0,
     sample: Annotated[int | None, typer.Option("--sample", min=1, metavar="N", help="At most N trials of each suite.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="N trials of each fault, drawn apart.")] = 1,
@@ -34,7 +36,7 @@ def command(
 
     suites = _suites(suite, bool(only))
     broken = load()
-    wanted = plans(suites, seed, only=tuple(only or ()), sample=sample, repeats=repeats)
+    wanted = plans(suites, seed, only=tuple(only or ()), half=_half(half), sample=sample, repeats=repeats)
     _check(only or (), wanted)
     records = run(wanted, out / "results.jsonl", jobs=jobs, fresh=fresh, said=to_stderr())
     judged = [judge(record) for record in records]
@@ -59,6 +61,14 @@ def command(
     if only:
         return int(bool(missed))
     return 0 if all(figure.met is not False for figure in table(judged)) else 1
+
+
+def _half(asked: str | None) -> str | None:
+    from whydiff.errors import Trouble
+
+    if asked is not None and asked.upper() not in ("A", "B"):
+        raise Trouble(f"--half {asked}: is A or B.")
+    return asked.upper() if asked else None
 
 
 def _suites(asked: list[str] | None, some: bool) -> list[str]:

@@ -8,6 +8,7 @@ import random
 from whydiff.faults.catalogue import load
 from whydiff.faults.fault import FAULTS
 from whydiff.faults.known import KNOWN
+from whydiff.faults.right import half as half_of
 from whydiff.faults.right import right_of
 
 SUITES = ("catalogue", "mutations", "benign", "pairs", "traces")
@@ -36,8 +37,11 @@ class Plan:
         return random.Random(f"{self.seed}/{self.suite}/{self.id}/{self.repeat}/{self.attempt}/{what}")
 
 
-def plans(suites, seed: int, *, only=(), sample: int | None = None, repeats: int = 1) -> list[Plan]:
-    """All trials of these suites, or those whose id (or one of whose ids) is among `only`; of each suite at most `sample`."""
+def plans(suites, seed: int, *, only=(), half: str | None = None, sample: int | None = None, repeats: int = 1) -> list[Plan]:
+    """All trials of these suites, or those whose id (or one of whose ids) is among `only`; of each suite at most `sample`.
+
+    `half` leaves out every catalogue fault of the other half, and pairs with one of them.
+    """
     makers = {"catalogue": _catalogue, "mutations": _mutations, "benign": _benign, "pairs": _pairs, "traces": _traces}
     made = []
     for suite in suites:
@@ -47,7 +51,13 @@ def plans(suites, seed: int, *, only=(), sample: int | None = None, repeats: int
         if sample is not None and len(ids) > sample:
             ids = sorted(random.Random(f"{seed}/{suite}/sample").sample(ids, sample))
         made += [placed(Plan(suite, id_, seed, repeat)) for id_ in ids for repeat in range(repeats)]
-    return made
+    return [plan for plan in made if half is None or _of_half(plan, half)]
+
+
+def _of_half(plan: Plan, half: str) -> bool:
+    if plan.suite in ("mutations", "benign"):
+        return True
+    return all(half_of(id_) == half for id_ in (plan.id.split("+")[1:] if plan.suite == "pairs" else [plan.id]))
 
 
 def placed(plan: Plan) -> Plan:
