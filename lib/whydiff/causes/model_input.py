@@ -70,12 +70,17 @@ def rounded(finding: Finding) -> list[Explanation]:
     reference, candidate = finding.stacked()
     for role, fine, coarse in (("candidate", reference, candidate), ("reference", candidate, reference)):
         other = "reference" if role == "candidate" else "candidate"
+        stored = getattr(finding, role)[finding.place].dtype
         for scale in (1.0, 1000.0):
             mine, theirs = fine * scale, coarse * scale
             for id_, words, made in (
                 ("timestep-truncated-to-int", "cut to integers", torch.trunc(mine)),
                 ("timestep-rounded-to-bf16", "rounded to bfloat16", mine.to(torch.bfloat16).to(torch.float64)),
             ):
+                if torch.equal(made, mine):
+                    continue  # nothing to cut or to round
+                if stored in (torch.bfloat16, torch.float16):  # divided by 1000 in that type: rounded once more
+                    made = (made / scale).to(stored).to(torch.float64) * scale
                 left = relative_l2(theirs, made) if theirs.any() else float("inf")
                 if left <= 2 * torch.finfo(torch.float32).eps:
                     return [Explanation(

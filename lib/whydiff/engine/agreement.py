@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import torch
+
 from whydiff.engine.lab import Lab
 from whydiff.evidence.trace import Trace
 from whydiff.verdict import Verdict
 
 
-def check_vacuous(verdict: Verdict, lab: Lab) -> None:
-    """Turn agreement into `vacuous` when nothing that could make a difference differs between the sides."""
+def check_vacuous(verdict: Verdict, lab: Lab, unequal: bool = False) -> None:
+    """Turn agreement into `vacuous` when nothing that could make a difference differs between the sides.
+
+    `unequal`: some tensor is not bit for bit the same. Then something does differ, seen or not, unless a side differs from
+    itself when it is run again.
+    """
     why = vacuous_because(lab)
-    if why:
+    if why and (not unequal or _restless(lab)):
         verdict.verdict = "vacuous"
         verdict.first_divergence = None
         verdict.notes.append(why)
+
+
+def _restless(lab: Lab) -> bool:
+    """Does a side put out something else when it is run again?"""
+    for role, again in lab.repeats.items():
+        first = lab.traces[role]
+        if any(p in first and not torch.equal(first[p], again[p]) for p in again):
+            return True
+    return False
 
 
 def vacuous_because(lab: Lab) -> str:

@@ -18,7 +18,7 @@ from whydiff.causes.inside.inside import Inside
 from whydiff.engine.modules import find, module_walk, surrounding
 from whydiff.evidence.calls import Call, CallRecorder, distance, tensors_in
 from whydiff.evidence.diffusers_probes import denoisers
-from whydiff.evidence.floor import STANDS_OUT, one_ulp, own_ulp
+from whydiff.evidence.floor import LOUD, STANDS_OUT, one_ulp, own_ulp
 from whydiff.evidence.trace import Trace
 from whydiff.places import family, stage_of
 
@@ -45,7 +45,14 @@ def inside(lab, step: int | None, changes: dict | None, stage: str) -> tuple[lis
         return _by_alignment(lab, reference, own, step, stage, changes), None
     moved = _moved(lab, parts, step, stage, changes, reference)
     forced, trace = _calls(lab, "candidate", parts, step, stage, changes, counterpart=reference.get)
-    return _culprits(lab, reference, moved, forced, reference.get, step, stage), trace
+    quieter = _moved(lab, parts, step, stage, changes, reference, "candidate") if any_loud(reference, moved) else {}
+    return _culprits(lab, reference, moved, forced, reference.get, step, stage, quieter), trace
+
+
+def any_loud(calls: dict[str, Call], moved: dict[str, Call]) -> bool:
+    """Does some module move more under rounding than the type of its output accounts for? It computes more coarsely inside."""
+    return any(_finite(distance(call.output, moved[key].output)) > LOUD * _ulp(call.output) > 0
+               for key, call in calls.items() if key in moved)  # fmt: skip
 
 
 def components(side, stage: str) -> list[str]:
@@ -73,10 +80,10 @@ def _calls(lab, role, parts, step, stage, changes, **options) -> tuple[dict[str,
     return {key: call for key, call in recorder.calls.items() if call.done >= 0}, recorder.trace
 
 
-def _moved(lab, parts, step, stage, changes, reference) -> dict[str, Call]:
-    """The reference with every module's inputs and output moved by one ulp: what rounding alone makes of each module."""
+def _moved(lab, parts, step, stage, changes, reference, role="reference") -> dict[str, Call]:
+    """A side with every module's inputs and output moved by one ulp: what rounding alone makes of each module."""
     generator = torch.Generator().manual_seed(0)
-    return _calls(lab, "reference", parts, step, stage, changes, counterpart=reference.get,
+    return _calls(lab, role, parts, step, stage, changes, counterpart=reference.get,
                   pick=lambda tensor: one_ulp(tensor.cpu(), generator).to(tensor.device))[0]  # fmt: skip
 
 
@@ -122,7 +129,7 @@ def _sizes(tree) -> list[int]:
     return [tensor.numel() for tensor in tensors_in(tree)]
 
 
-def _culprits(lab, reference, moved, forced, partner, step, stage) -> list[Inside]:
+def _culprits(lab, reference, moved, forced, partner, step, stage, quieter) -> list[Inside]:
     found: dict[str, Inside] = {}
     for call in sorted(forced.values(), key=lambda call: call.done):
         other = partner(call.key)
@@ -130,13 +137,16 @@ def _culprits(lab, reference, moved, forced, partner, step, stage) -> list[Insid
             continue
         foreign = type(call.module).forward is not type(other.module).forward
         near = moved.get(other.key)
-        rounding = _ulp(call.output, other.output)
+        rounding = min(_ulp(call.output) or 1.0, _ulp(other.output) or 1.0) % 1.0  # the finer of two types; 0 where neither rounds
         received = distance(other.inputs, call.inputs, foreign or _other_names(other, call))
         floor = max(rounding, _finite(distance(other.inputs, near.inputs)) if near else 0.0)
         if received > STANDS_OUT * floor and not (foreign and not math.isfinite(received)):
             _blame(found, lab, call, other, received, floor, step, stage, forced, partner)
         made = distance(other.output, call.output, foreign)
         floor = max(rounding, _finite(distance(other.output, near.output)) if near else 0.0)
+        own = quieter.get(call.key)
+        if own is not None and floor > LOUD * rounding:
+            floor = min(floor, max(rounding, _finite(distance(call.output, own.output))))
         if made > STANDS_OUT * floor and call.key not in found:
             found[call.key] = _inside(lab, call, other, made, floor, step, stage)
     return list(found.values())

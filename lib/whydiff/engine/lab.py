@@ -13,7 +13,7 @@ from whydiff.evidence.case import Case
 from whydiff.evidence.checksums import checksums
 from whydiff.evidence.configurations import configurations
 from whydiff.evidence.fingerprint import code_fingerprint, fingerprint
-from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, mover, own_ulp, shaking, stored_floor, widen
+from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, loud, mover, own_ulp, quieten, shaking, stored_floor, widen
 from whydiff.evidence.image_file import image_trace
 from whydiff.evidence.recorder import NOTHING, Recorder
 from whydiff.evidence.sides import RunnableSide, load_side
@@ -138,14 +138,24 @@ class Lab:
             self.floor = stored_floor(trace) if trace is not None else self.floor
             return
         self.floor_role = role
-        own = repeats[role]  # the second A: what an earlier run leaves behind is a leak, and no noise
+        self.floor = self._floor_of(role)
+        other = self.sides["candidate"] if role == "reference" else None
+        if other is not None and loud(self.floor.added, self.traces[role]):
+            quieter = self._floor_of("candidate")
+            lowered = [quieten(self.floor.added, quieter.added), quieten(self.floor.inherited, quieter.inherited)]
+            if any(lowered):
+                self.notes.append("reference computes more coarsely inside than its tensors' types say; where the candidate's own noise floor "
+                                  "is lower, that one counts")  # fmt: skip
+
+    def _floor_of(self, role: str) -> Floor:
+        own = self.repeats[role]  # the second A: what an earlier run leaves behind is a leak, and no noise
         inherited: dict[Place, float] = {}
         added: dict[Place, float] = {}
         for seed in range(ULP_RUNS):
             self.said(f"measuring the noise floor of {role}, run {seed + 1} of {ULP_RUNS}")
             widen(inherited, own, self.run(role, substitute=mover(None, seed), shaken=seed))
             widen(added, own, self.run(role, substitute=mover(own, seed), shaken=seed))
-        self.floor = Floor(inherited, added, "measured")
+        return Floor(inherited, added, "measured")
 
     def find_layouts(self, candidate: Trace) -> None:
         """Where element counts agree and shapes do not, look for the layout that makes the values agree."""

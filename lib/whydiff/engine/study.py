@@ -69,7 +69,7 @@ def study(case: Case, said: Callable[[str], None] = lambda text: None) -> Study:
     lab.load()
     found = examine(lab)
     if found.verdict.agrees:
-        check_vacuous(found.verdict, lab)
+        check_vacuous(found.verdict, lab, any(not row.equal for row in found.rows))
     if found.verdict.agrees and (coarse := sixteen_bit(lab)) is not None:
         found = closer(found, coarse, examine)
     found.verdict.summary = found.verdict.summary or summary.sentence(found.verdict, found.lab)

@@ -18,7 +18,7 @@ from whydiff.causes.registry import explain
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
 from whydiff.engine.missing import call_counts, left_out
-from whydiff.evidence.floor import STANDS_OUT, image_floor
+from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place, family, walk_key
@@ -79,7 +79,7 @@ def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor
     if pair is None or pair[1].shape != mine.shape:
         return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}")
     theirs = pair[1]  # in the reference's layout; `mine` may be what a live reference makes of a recorded candidate
-    floor = floor_of(place, mine)
+    floor = floor_of(place, finer(mine, theirs))
     if place.probe == "image":
         mine, theirs, floor = _images(lab, place, mine, theirs, floor)
     difference = relative_l2(mine, theirs)
@@ -92,6 +92,12 @@ def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor
                (False, False): "both sides have values that are not finite"}.get(finite, "the reference is zero")  # fmt: skip
         return Row(place, None, floor, why=why)
     return Row(place, difference, floor, equal=equal)
+
+
+def finer(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """The tensor of the type with the smaller rounding: a coarse side does not excuse itself by being coarse."""
+    floating = [t for t in (mine, theirs) if t.is_floating_point()]
+    return min(floating, key=own_ulp, default=mine)
 
 
 def _images(lab: Lab, place: Place, mine, theirs, floor):

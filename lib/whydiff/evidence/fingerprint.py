@@ -33,32 +33,66 @@ def package_version(package: str) -> str | None:
         return None
 
 
-@functools.cache
 def _class_source(cls: type) -> str:
-    """Hash of the source of a class's module, or of its name where there is no source."""
+    """Hash of the source of a class's module, or of its name where there is no source, and of the methods it has now.
+
+    A class made or patched at run time says the same module and name as the one it was made from; its methods tell.
+    """
+    return hashlib.sha256(f"{cls.__qualname__}\n{_source(cls)}\n{_methods(cls)}".encode()).hexdigest()
+
+
+@functools.cache
+def _source(cls: type) -> str:
     try:
-        text = inspect.getsource(inspect.getmodule(cls))
+        return inspect.getsource(inspect.getmodule(cls))
     except (TypeError, OSError):
-        text = f"{cls.__module__}.{cls.__qualname__} {package_version(cls.__module__.split('.')[0])}"
-    return hashlib.sha256(f"{cls.__qualname__}\n{text}".encode()).hexdigest()
+        return f"{cls.__module__}.{cls.__qualname__} {package_version(cls.__module__.split('.')[0])}"
+
+
+def _methods(cls: type) -> str:
+    """The code of every method of a class and of what it derives from, by name, the first in the order of lookup."""
+    found: dict[str, str] = {}
+    for kind in cls.__mro__:
+        for name, value in vars(kind).items():
+            inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+            if isinstance(inner, types.FunctionType):
+                found.setdefault(name, "".join(map(_code, _wrapped(inner))))
+    return repr(sorted(found.items()))
+
+
+def _wrapped(function) -> list:
+    """A function and what it says it wraps: a decorator is code, too."""
+    chain = [function]
+    while (inner := getattr(chain[-1], "__wrapped__", None)) is not None and inner not in chain:
+        chain.append(inner)
+    return [f for f in chain if hasattr(f, "__code__")]
+
+
+def _code(function) -> str:
+    code = function.__code__
+    return repr((code.co_code.hex(), _constants(code), code.co_names))
+
+
+def _constants(code: types.CodeType) -> list:
+    return [(c.co_code.hex(), _constants(c), c.co_names) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
 
 
 def _function(function, seen, depth) -> str:
     """A function by its code, constants, defaults and what it closes over."""
-    inner = inspect.unwrap(function)
-    code = getattr(inner, "__code__", None)
-    if code is None:
-        return repr(getattr(inner, "__qualname__", inner))
-    consts = [c.co_code.hex() if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
-    cells = []
-    for cell in inner.__closure__ or ():
-        try:
-            cells.append(_walk(cell.cell_contents, seen, depth - 1))
-        except ValueError:
-            cells.append("empty")
-    bound = _walk(inner.__self__, seen, depth - 1) if inspect.ismethod(inner) else ""
-    return repr((code.co_code.hex(), consts, code.co_names, _walk(inner.__defaults__, seen, depth - 1),
-                 _walk(inner.__kwdefaults__, seen, depth - 1), cells, bound))  # fmt: skip
+    chain = _wrapped(function)
+    if not chain:
+        return repr(getattr(function, "__qualname__", function))
+    parts = []
+    for inner in chain:
+        cells = []
+        for cell in inner.__closure__ or ():
+            try:
+                cells.append(_walk(cell.cell_contents, seen, depth - 1))
+            except ValueError:
+                cells.append("empty")
+        bound = _walk(inner.__self__, seen, depth - 1) if inspect.ismethod(inner) else ""
+        parts.append((_code(inner), _walk(inner.__defaults__, seen, depth - 1), _walk(inner.__kwdefaults__, seen, depth - 1), cells, bound))
+    return repr(parts)
 
 
 def tensor_fingerprint(tensor: torch.Tensor) -> str:

@@ -114,6 +114,24 @@ def widen(floors: dict[Place, float], reference: Trace, other: Trace) -> None:
             floors.setdefault(place, 0.0)
 
 
+# A healthy stage moves its output by 1 to 140 units in the last place (docs/decisions/0002-noise-floor.md); a float32 one that
+# computes in 16 bit inside by 30,000 and more. In between, the other side is asked.
+LOUD = 512
+QUIETER = 16
+
+
+def loud(floors: dict[Place, float], trace: Trace) -> bool:
+    """Is some place's own noise more than the type of its values accounts for?"""
+    return any(value > LOUD * own_ulp(trace[p]) > 0 for p, value in floors.items() if p in trace)
+
+
+def quieten(floors: dict[Place, float], other: dict[Place, float]) -> bool:
+    """Where another implementation of the same thing is far quieter, its floor is what rounding costs. True where any was lowered."""
+    lower = {p: other[p] for p, value in floors.items() if p in other and value > QUIETER * max(other[p], 1e-12)}
+    floors |= lower
+    return bool(lower)
+
+
 def stored_floor(trace: Trace) -> Floor:
     """The floor that came with a recorded trace; `derived` from dtype epsilon alone where none was measured."""
     floors = {place: trace.floor.get(place.probe, 0.0) for place in trace}
