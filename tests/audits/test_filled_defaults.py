@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import whydiff
-from whydiff.audits import dimension_audit
+from whydiff.audits import dimension_audit, guidance_and_step, noise_equality, prompt_embedding_stats, schedule_math
 from whydiff.cli import run
 from whydiff.evidence.case import Defaults
 from whydiff.evidence.filled import filled
@@ -37,6 +37,16 @@ def test_the_audit_names_the_defaults_that_nobody_specified_with_their_source(st
 def test_the_audit_warns_of_other_schedules_for_the_same_weights(study):
     words = " ".join(map(str, dimension_audit.audit(study).findings))
     assert "the weights of FLUX.1-dev run with different schedules" in words and "(height // 8) * (width // 8) in SGLang 0.5.8" in words
+
+
+@pytest.mark.parametrize(("audit", "words"), [
+    (noise_equality, "nobody specified seed on the reference, which leaves 42, the default of SGLang 0.5.8: PyPI sglang==0.5.8"),
+    (schedule_math, "nobody specified sigma_grid on the candidate, which leaves 'thousandth', the default of FastVideo 587c19be6"),
+    (prompt_embedding_stats, "nobody specified max_sequence_length on the reference, which leaves 512"),
+    (guidance_and_step, "nobody specified guidance_scale on the reference, which leaves 3.5"),
+])  # fmt: skip
+def test_each_stage_says_what_was_left_to_a_default(study, audit, words):
+    assert words in " ".join(map(str, audit.audit(study).findings))
 
 
 def test_what_was_stated_is_not_filled_under_another_spelling(study):

@@ -137,6 +137,7 @@ def test_a_value_on_one_path_is_no_default_and_ends_with_its_versions():
 def test_a_pull_request_does_not_answer_for_the_main_line():
     assert facts("fastvideo", None, "FLUX.1-dev")["seed"].value == 0
     assert facts("fastvideo", "PR #1079", "FLUX.1-dev")["seed"].value == facts("fastvideo", "587c19be6", "FLUX.1-dev")["seed"].value == 1024
+    assert "text_encoder_dtype" not in facts("fastvideo", "PR #1079", "FLUX.1-dev"), "nor the main line for it"
     with pytest.raises(Trouble, match="nothing is known about FLUX.1-dev in FastVideo 8e39ce38c"):
         defaults_of("fastvideo", "8e39ce38c", "FLUX.1-dev")
 
