@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from whydiff.audits.judge import judged
 from whydiff.audits.result import AuditResult, Sentence, Table
-from whydiff.evidence.sides import SYNONYMS
+from whydiff.evidence.atlas.compare import schedule_clashes
+from whydiff.evidence.atlas.keys import KEYS, equal
+from whydiff.evidence.defaults import framework_called, model_called
+from whydiff.evidence.filled import CANONICAL, filled
 
 NAME = "dimension_audit"
 QUESTION = "Do both sides make an output of the same size, and who gave each parameter its value?"
 SIZES = ("height", "width", "num_frames", "batch", "num_inference_steps")
-_CANONICAL = {spelling: name for name, spellings in SYNONYMS.items() for spelling in spellings}
 _MISSING = object()
 
 
@@ -19,7 +21,7 @@ def audit(study) -> AuditResult:
     made = {role: took_effect(trace) for role, trace in study.lab.traces.items()}
     keys = [*SIZES, *(k for values in (*settings.values(), *made.values()) for k in values)]
     rows = tuple(_row(key, settings, made) for key in dict.fromkeys(keys) if _says_something(key, settings, made))
-    findings = [*_sizes(made), *_causes(study), *_unspecified(settings), *_disagreeing(study, settings), *_declared(study)]
+    findings = [*_sizes(made), *_causes(study), *_unspecified(settings), *_schedules(study), *_disagreeing(study, settings), *_declared(study)]
     sizes = {role: (values.get("height"), values.get("width")) for role, values in made.items()}
     return AuditResult(
         NAME,
@@ -43,16 +45,14 @@ def stated(study, role: str) -> dict[str, dict]:
     side, case_side = lab.sides[role], getattr(study.case, role)
     found: dict[str, dict] = {}
     if side is not None:
-        found |= {_CANONICAL.get(key, key): value for key, value in side.effective_settings().items()}
+        found |= {CANONICAL.get(key, key): value for key, value in side.effective_settings().items()}
     elif lab.traces[role] is not None:
         found |= {
-            _CANONICAL.get(k, k): {"value": v, "origin": "recorded with the trace"} for k, v in lab.traces[role].settings.items()
+            CANONICAL.get(k, k): {"value": v, "origin": "recorded with the trace"} for k, v in lab.traces[role].settings.items()
         }
-    for key, value in lab.default_settings(role).items():
-        found.setdefault(_CANONICAL.get(key, key), {"value": value, "origin": f"default of {case_side.defaults.framework}"})
     for key, value in case_side.settings.items():
-        found[_CANONICAL.get(key, key)] = {"value": value, "origin": "the case's settings"}
-    return found
+        found[CANONICAL.get(key, key)] = {"value": value, "origin": "the case's settings"}
+    return filled(found, case_side.defaults)
 
 
 def took_effect(trace) -> dict[str, int | float | str]:
@@ -147,8 +147,25 @@ def _unspecified(settings):
         if mine["value"] is None and theirs["value"] is None:
             continue
         values = f"reference {mine['value']!r}, candidate {_own(theirs['value'])}"
-        if mine["value"] != theirs["value"]:
-            yield Sentence(f"nobody specified {key}; each side uses its own default: {values}")
+        if not _same_value(key, mine["value"], theirs["value"]):
+            sources = [f"{role}: {entry['source']}" for role, entry in (("reference", mine), ("candidate", theirs)) if "source" in entry]
+            told = f" ({'; '.join(sources)})" if sources else ""
+            yield Sentence(f"nobody specified {key}; each side uses its own default: {values}{told}")
+
+
+def _same_value(key, one, other) -> bool:
+    return equal(key, one, other) if key in KEYS else one == other
+
+
+def _schedules(study):
+    """Models named under `defaults` whose weights other frameworks run with another schedule."""
+    named = [side.defaults for side in study.case.sides().values() if side.defaults is not None]
+    pinned = {framework_called(one.framework).name: one.version for one in named}
+    for model in dict.fromkeys(model_called(one.model) for one in named):
+        clashes = schedule_clashes(model, pinned)
+        if clashes:
+            yield Sentence(f"the weights of {model} run with different schedules where nothing is specified: "
+                           f"{'; '.join(map(str, clashes))}")  # fmt: skip
 
 
 def _own(value) -> str:

@@ -8,6 +8,7 @@ import torch
 
 from whydiff.audits.judge import both, judged, lies_in, sentences
 from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.unspecified import left_to_defaults
 from whydiff.causes.finding import number
 
 NAME = "guidance_and_step"
@@ -31,7 +32,7 @@ class Update:
 def audit(study) -> AuditResult:
     """Recovered from the recorded latents and predictions alone, so that it holds whatever the code claims."""
     moved = {role: updates(trace) for role, trace in study.lab.traces.items()}
-    findings = [*sentences(study, concerns), *_guidance(study), *_sign(study), *_rule(study, moved)]
+    findings = [*sentences(study, concerns), *_guidance(study), *_sign(study), *_rule(study, moved), *left_to_defaults(study, "guidance")]
     return AuditResult(
         NAME,
         QUESTION,

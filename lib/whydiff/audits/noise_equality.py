@@ -6,6 +6,7 @@ import contextlib
 
 from whydiff.audits.judge import both, judged, lies_in, sentences
 from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.unspecified import left_to_defaults
 from whydiff.errors import Trouble
 from whydiff.measure.compare import compare
 
@@ -29,7 +30,7 @@ def audit(study) -> AuditResult:
     probe = next((p for p in ("initial_noise", "initial_latents") if None not in both(study, p).values()), "initial_noise")
     noise = both(study, probe)
     found = {role: recipe_of(study, tensor) for role, tensor in noise.items()}
-    findings = [*sentences(study, concerns), *_recipes(found, noise), *_packing(study)]
+    findings = [*sentences(study, concerns), *_recipes(found, noise), *_packing(study), *left_to_defaults(study, "noise")]
     pair = _in_one_layout(study, probe)
     figures = compare(*pair) if pair is not None else None
     rows = [

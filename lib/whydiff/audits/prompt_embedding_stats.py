@@ -8,6 +8,7 @@ import torch
 
 from whydiff.audits.judge import judged, lies_in, sentences, tensors
 from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.unspecified import left_to_defaults
 from whydiff.evidence.diffusers_probes import text_encoders
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place, family
@@ -27,7 +28,7 @@ def audit(study) -> AuditResult:
     heat = {
         p.probe: token_differences(*pair) for p in places if family(p.probe) in EMBEDS and (pair := tensors(study, p)) is not None
     }
-    findings = [*sentences(study, concerns), *_tokens(study), *_masks(study), *_layers(study)]
+    findings = [*sentences(study, concerns), *_tokens(study), *_masks(study), *_layers(study), *left_to_defaults(study, "prompt")]
     rows = [row for place in places for row in _statistics(study, place)]
     return AuditResult(
         NAME,

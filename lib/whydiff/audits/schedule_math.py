@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from whydiff.audits.dimension_audit import stated
 from whydiff.audits.judge import both, judged, lies_in, sentences
 from whydiff.audits.result import AuditResult, Sentence, Table
+from whydiff.audits.unspecified import left_to_defaults
 from whydiff.causes.finding import number
 from whydiff.causes.schedule import expert_switch, fits, shift_of, simplest_pair
 from whydiff.formulas.schedule_switch import solve_switch
@@ -24,7 +26,7 @@ def audit(study) -> AuditResult:
     solved = {role: [] if values is None else fits(values, study.lab) for role, values in sigmas.items()}
     switches = {role: expert_switch(study.lab, role) for role in sigmas}
     limit = boundary(study)
-    findings = [*sentences(study, concerns, rows_of), *_settings(solved), *_switch(sigmas, switches, limit)]
+    findings = [*sentences(study, concerns, rows_of), *_settings(solved), *_switch(sigmas, switches, limit), *left_to_defaults(study, "schedule")]
     return AuditResult(
         NAME,
         QUESTION,
@@ -59,10 +61,15 @@ def as_sigmas(study, role: str):
 
 
 def boundary(study) -> float | None:
-    """The sigma below which the second expert runs, from the configuration of a live pipeline (Wan2.2), or None."""
+    """The sigma below which the second expert runs: from the configuration of a live pipeline (Wan2.2), else stated or the
+    default of a framework that the case names; or None."""
     for side in study.lab.sides.values():
         value = getattr(getattr(side.subject, "config", None), "boundary_ratio", None) if side is not None else None
         if value is not None:
+            return float(value)
+    for role in study.lab.sides:
+        value = stated(study, role).get("boundary_ratio", {}).get("value")
+        if isinstance(value, (int, float)):
             return float(value)
     return None
 

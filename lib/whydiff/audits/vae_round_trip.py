@@ -9,6 +9,7 @@ import torch
 
 from whydiff.audits.judge import both, judged, lies_in, sentences, tensors
 from whydiff.audits.result import AuditResult, Sentence
+from whydiff.audits.unspecified import left_to_defaults
 from whydiff.causes.finding import number
 from whydiff.measure.compare import compare, relative_l2
 from whydiff.places import Place
@@ -35,7 +36,7 @@ def audit(study) -> AuditResult:
     latents = both(study, "vae_latents")
     conventions = {role: convention(study, role) for role in latents}
     config = study.lab.config("vae", "scaling_factor")
-    findings = [*sentences(study, concerns), *_conventions(study, conventions, config), *_trip(study)]
+    findings = [*sentences(study, concerns), *_conventions(study, conventions, config), *_trip(study), *left_to_defaults(study, "vae")]
     return AuditResult(
         NAME,
         QUESTION,

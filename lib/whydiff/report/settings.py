@@ -8,20 +8,16 @@ HIDDEN = ("generator", "self")
 
 def settings_of(study, role: str) -> dict[str, dict]:
     """Every setting of a side: {"value", "origin"}; what was said last wins (facts, settings, trace, live call)."""
-    case_side = getattr(study.case, role)
-    found: dict[str, dict] = {}
-    if case_side.defaults is not None:
-        from whydiff.evidence.defaults import defaults_of
+    from whydiff.evidence.filled import filled  # torch: not before a report is asked for
 
-        for fact in defaults_of(case_side.defaults.framework, case_side.defaults.version, case_side.defaults.model):
-            found[fact.key] = {"value": fact.value, "origin": f"default, {fact.source}"}
-    found |= {key: {"value": value, "origin": "case: settings"} for key, value in case_side.settings.items()}
+    case_side = getattr(study.case, role)
+    found: dict[str, dict] = {key: {"value": value, "origin": "case: settings"} for key, value in case_side.settings.items()}
     side, trace = study.lab.sides.get(role), study.lab.traces.get(role)
     if side is not None:
         found |= side.effective_settings()
     elif trace is not None:
         found |= {key: {"value": value, "origin": "recorded in the trace"} for key, value in trace.settings.items()}
-    return {key: entry for key, entry in found.items() if key not in HIDDEN}
+    return {key: entry for key, entry in filled(found, case_side.defaults).items() if key not in HIDDEN}
 
 
 def settings_rows(study) -> list[dict]:
