@@ -8,7 +8,7 @@ import pathlib
 
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.errors import Trouble
-from whydiff.formulas.schedule import GRIDS
+from whydiff.formulas.schedule import GRIDS, grid_sigmas, switch_step
 from whydiff.formulas.schedule_switch import (
     ShiftInterval,
     boundaries_for_switch,
@@ -85,6 +85,30 @@ def _other_ways(shift: float, steps: int, boundary: float, switch: int, grid: st
     limits = boundaries_for_switch(shift, steps, switch, grid)
     words = "none" if not counts else str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (f"{shift:g}", words, "none" if limits is None else f"above {limits[0]:.4g}, up to {limits[1]:.4g}")
+
+
+def other_branches(steps: int, boundary: float) -> Table:
+    """Where the installed diffusers' UniPC switches on the grids it has besides flow sigmas, which know no flow shift."""
+    from diffusers import UniPCMultistepScheduler
+
+    rows = []
+    for name in ("linear", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"):
+        scheduler = UniPCMultistepScheduler(**({} if name == "linear" else {name: True}))
+        scheduler.set_timesteps(steps)
+        rows.append((name.removeprefix("use_").replace("_", " "), switch_step(scheduler.timesteps.numpy(), boundary)))
+    return Table(("grid", "switches at step"), tuple(rows))
+
+
+def table_error(path, shift: float, grid: str) -> float:
+    """The largest distance of a table of timesteps (CSV with the columns step and timestep) from a grid's, 0 to 1000."""
+    path = pathlib.Path(path)
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+        rows = {int(row["step"]): float(row["timestep"]) for row in csv.DictReader(lines)}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise Trouble(f"{path} is no table of step and timestep ({type(error).__name__}: {error}).") from None
+    sigmas = grid_sigmas(grid, len(rows), shift)
+    return max(abs(1000 * float(sigmas[step]) - timestep) for step, timestep in rows.items())
 
 
 def read_resolved(path) -> list[tuple[str, str, str, float]]:

@@ -9,18 +9,18 @@ from whydiff.evidence.defaults import defaults_of
 
 
 def by_version(framework: str, model: str, versions: list[str], keys: list[str]) -> dict[str, dict[str, object]]:
-    """{key: {version: value}} for the keys that any of the versions knows; None where one does not."""
+    """{key: {version: value}} for the keys that any of the versions knows; a version that does not is left out of its row."""
     known = {version: {fact.key: fact.value for fact in defaults_of(framework, version, model)} for version in versions}
-    return {key: {v: known[v].get(key) for v in versions} for key in keys if any(key in facts for facts in known.values())}
+    return {key: row for key in keys if (row := {v: known[v][key] for v in versions if key in known[v]})}
 
 
-def version_table(values: dict[str, dict[str, object]]) -> Table:
-    """`by_version` as a table; the last column says which versions changed the value they found."""
-    versions = list(next(iter(values.values()), {}))
+def version_table(values: dict[str, dict[str, object]], versions: list[str]) -> Table:
+    """`by_version` as a table; `?` where nobody looked, and in the last column the versions that changed what they found."""
     rows = []
     for key, row in values.items():
-        changed = [v for before, v in zip(versions, versions[1:], strict=False) if row[before] != row[v]]
-        rows.append((key, *(_show(row[v]) for v in versions), ", ".join(changed) or "never"))
+        known = list(row)
+        changed = [v for before, v in zip(known, known[1:], strict=False) if row[before] != row[v]]
+        rows.append((key, *(str(row[v]) if v in row else "?" for v in versions), ", ".join(changed) or "never"))
     return Table(("nobody specified", *versions, "changed in"), tuple(rows))
 
 
@@ -41,7 +41,3 @@ def configured_shifts(framework: str, version: str, models: list[str]) -> list[C
         if fact is not None and isinstance(fact.value, (int, float)):
             found.append(Configured(float(fact.value), f"{model}, {framework} {fact.version}", fact.source))
     return found
-
-
-def _show(value) -> str:
-    return "" if value is None else str(value)

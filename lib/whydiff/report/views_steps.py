@@ -35,3 +35,24 @@ def step_times(ax, times: dict, outliers: dict, switches: dict | None = None, mo
     ax.set(ylim=(0, most), xlabel="step (counted from 0)", ylabel="seconds", title="Bars that rise over the others stand out")
     legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize="small")
     return ax
+
+
+def shift_intervals(ax, intervals, configured=(), meant: float | None = None):
+    """For each grid the shifts that put the change of experts where it was seen, beside those that somebody configured.
+
+    `intervals`: ShiftInterval; `configured`: shifts; `meant`: the one that the run was thought to have.
+    """
+    if not intervals:
+        blank(ax, "No shift puts the change of experts there")
+        return ax
+    for place, interval in enumerate(intervals):
+        ax.barh(place, interval.high - interval.low, left=interval.low, height=0.6, color=REFERENCE)
+        ax.annotate(f"  [{interval.low:.3f}, {interval.high:.3f})", (interval.high, place), va="center", fontsize="small")
+    for shift in configured:
+        ax.axvline(shift, color="black", linestyle="-" if shift == meant else "--", linewidth=1)
+        ax.annotate(f" {shift:g}" + (", meant" if shift == meant else ""), (shift, -0.6), va="bottom", fontsize="small")
+    ax.set_yticks(range(len(intervals)), [interval.grid for interval in intervals])
+    most = max([*configured, *(i.high for i in intervals if i.high < float("inf"))])
+    ax.set(xlim=(0, 1.2 * most), ylim=(len(intervals) - 0.5, -1.1), xlabel="shift (vertical lines: configured somewhere)",
+           title=f"Shifts that switch at step {intervals[0].switch} of {intervals[0].steps}, by grid")  # fmt: skip
+    return ax
