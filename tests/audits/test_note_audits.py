@@ -4,8 +4,10 @@ import pathlib
 
 import pytest
 
+import whydiff
 from whydiff.audits import claims, effective_shift, expert_switch, one_by_one, unspecified
 from whydiff.audits.expert_switch import Configured
+from whydiff.engine.expectation import shortfall
 from whydiff.errors import Trouble
 from whydiff.evidence.case import load_case
 
@@ -69,6 +71,13 @@ def test_four_times_the_tokens_leave_34_steps_near_noise_instead_of_13():
     rows = effective_shift.by_size([(1280, 720)], {"packed": 1, "pixels": 4}, 50).rows
     assert [row[4:6] for row in rows] == [("2.904", "13 of 50"), ("18.07", "34 of 50")]
     assert effective_shift.tokens_at_which(3.0) == pytest.approx(3792, abs=1)
+
+
+@pytest.mark.parametrize("name", ["flux_fastvideo_vs_sglang", "flux_note_noise_check", "flux_note_scheduler_check",
+                                  "flux_sampling_1280x720"])  # fmt: skip
+def test_the_cases_of_the_flux_note_come_out_as_they_say(name):
+    case = load_case(CASES_FOLDER / f"{name}.yaml")
+    assert shortfall(whydiff.diagnose(case), case.expect) is None
 
 
 def test_each_defect_alone_moves_the_picture_of_a_port_that_is_healthy_otherwise():
