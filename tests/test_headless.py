@@ -77,8 +77,8 @@ def test_a_dead_kernel_and_a_timeout_are_told_apart(tmp_path):
 
 
 def test_a_notebook_about_a_file_is_skipped_with_one_line_where_there_is_none(toy, workbook):
-    write_notebook(workbook, "10_step_timing.ipynb", GOOD.replace('"good', '"step_timing').replace("case,", "log,"),
-                   parameters=PARAMETERS + "\nlog = 'a file of its own'  # the log")  # fmt: skip
+    write_notebook(workbook, "10_step_timing.ipynb", GOOD.replace('"good', '"step_timing').replace("case,", "log + log_reference,"),
+                   parameters=PARAMETERS + "\nlog = 'an example'  # the log\nlog_reference = 'another'  # the other")  # fmt: skip
     lines = []
     found = investigate("toy.yaml", out="out", only=[], said=lines.append, folder=workbook)
     assert "10_step_timing is skipped: it needs a file: -p log=FILE" in lines

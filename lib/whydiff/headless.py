@@ -53,6 +53,7 @@ def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, o
 
 
 def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook], given, overridden: bool, jobs, said, timeout):
+    from whydiff.audits.table import AUDITS
     from whydiff.engine.api import study as make_study
     from whydiff.report.html import write_report
 
@@ -60,7 +61,8 @@ def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook]
     study.save(draft)
     # Notebooks read an effective case file where `--set` changed something, and the user's own file where not.
     effective = _effective_case(case, draft) if overridden else pathlib.Path(case.path)
-    ours = {"case": str(effective), "out": str(draft)}
+    # A notebook's own default for a file is an example to read it by, and nobody else's evidence.
+    ours = {name: "" for audit in AUDITS for name in audit.files} | {"case": str(effective), "out": str(draft)}
     if _store_study(study, draft / STUDY):
         ours["study_from"] = str(draft / STUDY)
     failures = run_all(chosen, draft / "notebooks", ours, given, jobs=jobs, timeout=timeout, said=said)
