@@ -76,6 +76,22 @@ def test_a_dead_kernel_and_a_timeout_are_told_apart(tmp_path):
         assert "03_slow.ipynb, cell [2]: timeout" in run_one(str(slow), str(tmp_path), {}, 2)
 
 
+def test_a_notebook_about_a_file_is_skipped_with_one_line_where_there_is_none(toy, workbook):
+    write_notebook(workbook, "10_step_timing.ipynb", GOOD.replace('"good', '"step_timing').replace("case,", "log + log_reference,"),
+                   parameters=PARAMETERS + "\nlog = 'an example'  # the log\nlog_reference = 'another'  # the other")  # fmt: skip
+    lines = []
+    found = investigate("toy.yaml", out="out", only=[], said=lines.append, folder=workbook)
+    assert "10_step_timing is skipped: it needs a file: -p log=FILE" in lines
+    assert [notebook.name for notebook in found.notebooks] == ["00_good.ipynb", "01_bad.ipynb"]
+    (toy / "run.log").write_text("1 2 3")
+    found = investigate("toy.yaml", out="out", parameters={"log": "run.log"}, only=["step_timing"], folder=workbook)
+    assert found.verdict.audits[0]["findings"][1] == str(toy / "run.log")  # notebooks run in a folder of their own
+    with pytest.raises(Trouble, match="needs a file: -p log=FILE"):
+        investigate("toy.yaml", only=["step_timing"], folder=workbook)
+    with pytest.raises(Trouble, match="-p log=away.log: there is no such file"):
+        investigate("toy.yaml", parameters={"log": "away.log"}, folder=workbook)
+
+
 def test_notebooks_are_named_with_or_without_number(workbook):
     for name in ("good", "00_good", "00_good.ipynb"):
         assert [notebook.name for notebook in choose([name], workbook)] == ["good"]

@@ -44,6 +44,7 @@ def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, o
     case = load_case(case_path, overrides)
     chosen = choose(only, folder)
     given = check_parameters(chosen, dict(parameters or {}), reserved=("case", "out", "study_from"))
+    chosen, given = with_their_files(chosen, given, bool(only), said)
     final = pathlib.Path(out) if out else pathlib.Path("reports") / case.name
     with published(final) as draft:
         study, failures = _fill(case, draft, final.absolute(), chosen, given, bool(overrides), jobs, said, timeout)
@@ -52,6 +53,7 @@ def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, o
 
 
 def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook], given, overridden: bool, jobs, said, timeout):
+    from whydiff.audits.table import AUDITS
     from whydiff.engine.api import study as make_study
     from whydiff.report.html import write_report
 
@@ -59,7 +61,8 @@ def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook]
     study.save(draft)
     # Notebooks read an effective case file where `--set` changed something, and the user's own file where not.
     effective = _effective_case(case, draft) if overridden else pathlib.Path(case.path)
-    ours = {"case": str(effective), "out": str(draft)}
+    # A notebook's own default for a file is an example to read it by, and nobody else's evidence.
+    ours = {name: "" for audit in AUDITS for name in audit.files} | {"case": str(effective), "out": str(draft)}
     if _store_study(study, draft / STUDY):
         ours["study_from"] = str(draft / STUDY)
     failures = run_all(chosen, draft / "notebooks", ours, given, jobs=jobs, timeout=timeout, said=said)
@@ -71,6 +74,32 @@ def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook]
     write_report(study, draft / "report.html", notebooks=[f"notebooks/{notebook.path.name}" for notebook in chosen],
                  command=_command(case, final, given, overridden))  # fmt: skip
     return study, failures
+
+
+def with_their_files(chosen: list[Notebook], given: dict[str, Any], asked: bool, said) -> tuple[list[Notebook], dict[str, Any]]:
+    """The notebooks whose question can be asked, and `given` with absolute paths for the files that they read.
+
+    A notebook about evidence that no case holds (a log of step times) is left out with one line where its file is not
+    given; `asked`: with Trouble, for somebody asked for it by name. Trouble, too, for a file that is not there.
+    """
+    from whydiff.audits.table import BY_NAME
+
+    kept, found = [], dict(given)
+    for notebook in chosen:
+        files = BY_NAME[notebook.name].files if notebook.name in BY_NAME else ()
+        if files and not found.get(files[0]):
+            words = f"needs a file: -p {files[0]}=FILE"
+            if asked:
+                raise Trouble(f"--only {notebook.name}: this notebook {words}.")
+            said(f"{notebook.path.stem} is skipped: it {words}")
+            continue
+        kept.append(notebook)
+        for name in files:
+            path = pathlib.Path(str(found.get(name) or "."))
+            if found.get(name) and not path.is_file():
+                raise Trouble(f"-p {name}={path}: there is no such file.")
+            found |= {name: str(path.absolute())} if found.get(name) else {}
+    return kept, found
 
 
 def read_audits(folder: pathlib.Path, chosen: list[Notebook]) -> list[dict]:

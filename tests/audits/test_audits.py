@@ -12,6 +12,7 @@ from whydiff.verdict import VERDICTS
 
 NOTEBOOKS = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
 every_audit = pytest.mark.parametrize("audit", AUDITS, ids=lambda audit: audit.name)
+of_a_study = pytest.mark.parametrize("audit", [audit for audit in AUDITS if not audit.files], ids=lambda audit: audit.name)
 
 
 def answer(study, name: str) -> AuditResult:
@@ -40,14 +41,20 @@ def test_an_audit_answers_in_one_of_six_words_and_in_sentences(audit, port, heal
         assert all(len(row) == len(result.columns) for row in result.table)
 
 
-@every_audit
+@of_a_study
 def test_no_audit_finds_a_difference_between_healthy_implementations(audit, healthy):
     assert audit.run(healthy).verdict in ("same", "within_noise")
 
 
-@every_audit
+@of_a_study
 def test_a_vacuous_study_gives_vacuous_audits(audit, vacuous):
     assert audit.run(vacuous).verdict == "vacuous"
+
+
+@pytest.mark.parametrize("audit", [audit for audit in AUDITS if audit.files], ids=lambda audit: audit.name)
+def test_an_audit_of_files_without_them_says_what_to_give(audit, healthy):
+    result = audit.run(healthy)
+    assert result.verdict == "incomparable" and audit.files[0] in result.words()
 
 
 @every_audit

@@ -16,6 +16,7 @@ from whydiff.audits import (
     root_cause,
     schedule_math,
     start_here,
+    step_timing,
     vae_round_trip,
 )
 from whydiff.audits.result import AuditResult
@@ -24,12 +25,16 @@ from whydiff.errors import Trouble, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """One notebook's question. `run(study)` answers it."""
+    """One notebook's question. `run(study)` answers it.
+
+    `files`: parameters that name files of evidence which a study does not hold; the notebook needs the first of them.
+    """
 
     number: int
     name: str
     question: str
     run: Callable[..., AuditResult]
+    files: tuple[str, ...] = ()
 
     @property
     def notebook(self) -> str:
@@ -48,8 +53,9 @@ _MODULES = (
     guidance_and_step,
     first_divergence,
     root_cause,
+    step_timing,
 )
-AUDITS: tuple[Audit, ...] = tuple(Audit(i, m.NAME, m.QUESTION, m.audit) for i, m in enumerate(_MODULES))
+AUDITS: tuple[Audit, ...] = tuple(Audit(i, m.NAME, m.QUESTION, m.audit, getattr(m, "FILES", ())) for i, m in enumerate(_MODULES))
 BY_NAME = {audit.name: audit for audit in AUDITS}
 
 

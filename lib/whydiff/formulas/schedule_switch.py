@@ -1,10 +1,10 @@
-"""Which shifts put the change of experts (Wan2.2's high to low noise) at a given step?"""
+"""Which shifts, steps and boundaries put the change of experts (Wan2.2's high to low noise) at a given step?"""
 
 import math
 from dataclasses import dataclass
 
 from whydiff.errors import Trouble
-from whydiff.formulas.schedule import GRIDS, INTEGER_TIMESTEPS, grid_sigmas
+from whydiff.formulas.schedule import GRIDS, INTEGER_TIMESTEPS, grid_sigmas, switch_step, timesteps_from_sigmas
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,28 @@ def solve_switch(steps: int, boundary: float, switch: int, grid: str | None = "u
         if low < high:
             found.append(ShiftInterval(low, high, name, steps, boundary, switch))
     return found
+
+
+def switch_of(shift: float, steps: int, boundary: float, grid: str = "unipc") -> int:
+    """The first step, from 0, below ``boundary``, on the grid as it is run: integer timesteps where it has them."""
+    sigmas = grid_sigmas(grid, steps, shift)
+    return switch_step(timesteps_from_sigmas(sigmas, integer=grid in INTEGER_TIMESTEPS), boundary)
+
+
+def steps_for_switch(shift: float, boundary: float, switch: int, grid: str = "unipc", most: int = 200) -> list[int]:
+    """The numbers of steps up to ``most`` for which that shift switches at ``switch``. They are neighbours, or none."""
+    return [steps for steps in range(max(switch, 1), most + 1) if switch_of(shift, steps, boundary, grid) == switch]
+
+
+def boundaries_for_switch(shift: float, steps: int, switch: int, grid: str = "unipc") -> tuple[float, float] | None:
+    """(low, high]: the boundaries for which that shift switches at ``switch``; None where no boundary does."""
+    sigmas = grid_sigmas(grid, steps, shift)
+    levels = timesteps_from_sigmas(sigmas, integer=grid in INTEGER_TIMESTEPS) / 1000
+    if not 0 <= switch <= steps:
+        raise Trouble(f"the switch must be a step from 0 to {steps}, got {switch}.")
+    low = -math.inf if switch == steps else float(levels[switch])
+    high = math.inf if switch == 0 else float(levels[switch - 1])
+    return (low, high) if low < high else None
 
 
 def _shift_reaching(sigma: float, steps: int, index: int, grid: str) -> float:

@@ -6,5 +6,6 @@ pictures.py    how far one picture is from another, for a viewer
 layouts.py     which rearrangement makes two tensors comparable
 profiles.py    where an error sits: along tokens, channels, heads, frames, rows
 relations.py   which simple change turns one tensor into the other
+outliers.py    which values of a list stand out from the rest of it
 elementwise.py, rearranged.py   the changes that relations.py tries
 """
