@@ -49,3 +49,17 @@ def longcat_port(**build):
     from longcat.pipeline import candidate
 
     return candidate(**build)
+
+
+def qwen_workflow(**build):
+    """A small Qwen-Image-Edit driven as its ComfyUI graph (qwen_edit/)."""
+    from qwen_edit.pipeline import workflow
+
+    return workflow(**build)
+
+
+def qwen_microservice(**build):
+    """The same nodes called one by one; `build` are the departures (qwen_edit/pipeline.py, Service)."""
+    from qwen_edit.pipeline import microservice
+
+    return microservice(**build)

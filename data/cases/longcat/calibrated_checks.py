@@ -8,10 +8,10 @@ import inspect
 import math
 
 import torch
+
 from longcat.inputs import Inputs
 from longcat.note_checks import factor, predict_both, predictions
 from longcat.pipeline import LongCat, strict_loading
-
 from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, own_ulp, shaking
 from whydiff.formulas.guidance import ROUNDINGS, combine
 from whydiff.measure.calibration import Reading

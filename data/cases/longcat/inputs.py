@@ -3,8 +3,9 @@
 import dataclasses
 
 import torch
-from longcat.parts import Shape
 from torch import Tensor
+
+from longcat.parts import Shape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,11 @@
 import weakref
 
 import torch
-from longcat.inputs import Inputs
-from longcat.pipeline import LongCat
 from torch import Tensor
 
+from longcat.inputs import Inputs
+from longcat.pipeline import LongCat
 from whydiff.measure.calibration import Reading
-
 
 _known = weakref.WeakKeyDictionary()  # several checks look at the same predictions of a side
 

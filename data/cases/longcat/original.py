@@ -7,8 +7,9 @@ pipeline_longcat_video.py:323, 368-377, 566-590. Written anew from the descripti
 import numpy as np
 import torch
 import torch.nn.functional as F
-from longcat.parts import Shape, in_float32, layer_norm, rotary_table, rotate
 from torch import Tensor, nn
+
+from longcat.parts import Shape, in_float32, layer_norm, rotary_table, rotate
 
 SHIFT = 12.0
 

@@ -5,12 +5,12 @@ import inspect
 import types
 
 import torch
-from longcat import original, port
-from longcat.convert import convert
-from longcat.parts import Shape, randomise
 from torch import Tensor
 
 import whydiff
+from longcat import original, port
+from longcat.convert import convert
+from longcat.parts import Shape, randomise
 
 TOKENS = 16  # 512 in the real one
 WEIGHTS = 7  # seed of the checkpoint that both sides load

@@ -9,8 +9,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from longcat.parts import Shape, in_float32, layer_norm, rotary_table, rotate
 from torch import Tensor, nn
+
+from longcat.parts import Shape, in_float32, layer_norm, rotary_table, rotate
 
 
 @dataclasses.dataclass(frozen=True)

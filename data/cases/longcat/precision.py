@@ -3,10 +3,10 @@
 import warnings
 
 import torch
+
 from longcat.inputs import Inputs
 from longcat.note_checks import predict_both, predictions
 from longcat.pipeline import candidate, reference
-
 from whydiff.audits.result import Table
 from whydiff.evidence.floor import shaking
 from whydiff.measure.compare import relative_l2

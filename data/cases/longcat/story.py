@@ -1,13 +1,13 @@
 """What the notebook on LongCat looks at: the calibrations, the schedules, the reference's own fault, and the verdict."""
 
 import torch
+
 from longcat import original, port
 from longcat.calibrated_checks import Calibrated
 from longcat.faults import AROUND, FAULTS
 from longcat.inputs import debug_inputs, early_inputs, pipeline_inputs
 from longcat.note_checks import NOTE_CHECKS, NOTE_TESTS
 from longcat.pipeline import candidate, reference
-
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.formulas.guidance import combine
@@ -15,8 +15,6 @@ from whydiff.formulas.schedule_solve import solve_schedule
 from whydiff.measure.calibration import Calibration, calibrate
 from whydiff.measure.compare import relative_l2
 
-# The ratio to the floor up to which the ground truth of this investigation calls precision harmless (longcat.md, C4).
-RATIO = 1.2
 SHOWN = {"output, held against the original": "output", "direction cond - uncond": "direction",
          "what the scheduler receives": "to the scheduler"}  # fmt: skip
 
@@ -78,7 +76,8 @@ def _distance(guide, cond, uncond, expected):
         return f"RuntimeError: {str(error).splitlines()[0]}"
 
 
-def verdict(calibration: AuditResult, diagnosis, sigmas: dict, guidance: Table, ratio: tuple[float, float], autocast: bool, state: str) -> AuditResult:
+def verdict(calibration: AuditResult, diagnosis, sigmas: dict, guidance: Table, ratio: tuple[float, float], autocast: bool,
+            state: str) -> AuditResult:
     """The answer to the note's "all issues fixed", from what the notebook measured."""
     ends = {role: float(values[-2]) for role, values in sigmas.items()}
     found = [f"{cause.id} ({cause.stage})" for cause in diagnosis.causes]
@@ -93,7 +92,7 @@ def verdict(calibration: AuditResult, diagnosis, sigmas: dict, guidance: Table, 
     if wrong:
         findings.append(Sentence(f"the reference itself is wrong in CFG-Zero* at batch {', '.join(map(str, wrong))}, the port is right"))
     own, anew = ratio
-    blamed = "precision is to blame" if own > max(anew, RATIO) else "precision is not to blame"
+    blamed = "precision is to blame" if own > anew else "precision is not to blame"
     findings.append(Sentence(blamed, f"the port in bfloat16 is {own:.2f} times as far from float32 as the original in bfloat16"))
     if not autocast:
         findings.append(Sentence("autocast to float32 does nothing on this device: a reproduction must cast by hand"))

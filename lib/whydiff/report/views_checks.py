@@ -8,11 +8,12 @@ from whydiff.report.views_curves import below
 from whydiff.report.views_pictures import CANDIDATE, REFERENCE
 
 
-def verdicts_of_checks(ax, *calibrations):
+def verdicts_of_checks(ax, calibrations: dict):
     """A square for each fault and check: filled where the check catches the fault, a dot where it passes it.
 
-    The first row is the sound subject, on which a filled square is a false alarm.
+    `calibrations`: by the heading of their columns. The first row is the sound subject, where a square is a false alarm.
     """
+    headings, calibrations = list(calibrations), list(calibrations.values())
     faults = calibrations[0].faults
     checks = [(calibration, check) for calibration in calibrations for check in calibration.checks]
     for x, (calibration, check) in enumerate(checks):
@@ -23,13 +24,16 @@ def verdicts_of_checks(ax, *calibrations):
                 ax.plot(x, y, marker="s", markersize=11, color=CANDIDATE if y == 0 else REFERENCE, linestyle="none")
             else:
                 ax.plot(x, y, marker=".", markersize=5, color="grey", linestyle="none")
-    for calibration in calibrations[:-1]:
-        ax.axvline(len(calibration.checks) - 0.5, color="black", linewidth=1)
+    start = 0
+    for heading, calibration in zip(headings, calibrations):
+        ax.axvline(start - 0.5, color="black", linewidth=1)
+        ax.annotate(heading, (start - 0.4, -0.75), annotation_clip=False, fontweight="bold", va="bottom")
+        start += len(calibration.checks)
     ax.axhline(0.5, color="black", linewidth=1)
     ax.set_xticks(range(len(checks)), [check for _, check in checks], rotation=40, ha="right")
     ax.set_yticks(range(len(faults) + 1), [calibrations[0].sound, *faults])
     ax.set(xlim=(-0.6, len(checks) - 0.4), ylim=(len(faults) + 0.6, -0.6))
-    ax.set_title("Filled: the check fails this subject. Dot: it passes")
+    ax.set_title("Filled: the check fails this subject. Dot: it passes", pad=22)
     ax.tick_params(length=0)
     return ax
 
