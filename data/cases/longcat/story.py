@@ -1,5 +1,7 @@
 """What the notebook on LongCat looks at: the calibrations, the schedules, the reference's own fault, and the verdict."""
 
+import dataclasses
+
 import torch
 
 from longcat import original, port
@@ -7,9 +9,10 @@ from longcat.calibrated_checks import Calibrated
 from longcat.faults import AROUND, FAULTS
 from longcat.inputs import debug_inputs, early_inputs, pipeline_inputs
 from longcat.note_checks import NOTE_CHECKS, NOTE_TESTS
-from longcat.pipeline import candidate, reference
+from longcat.pipeline import candidate, reference, wan_statistics
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.errors import Trouble, did_you_mean
+from whydiff.formulas.expectations import wrong_scale_error
 from whydiff.formulas.guidance import combine
 from whydiff.formulas.schedule_solve import solve_schedule
 from whydiff.measure.calibration import Calibration, calibrate
@@ -76,8 +79,30 @@ def _distance(guide, cond, uncond, expected):
         return f"RuntimeError: {str(error).splitlines()[0]}"
 
 
+@dataclasses.dataclass(frozen=True)
+class ScaleError:
+    """Relative L2 of the decoder's input, and by how much each channel's spread is off."""
+
+    factor: float
+    relative_l2: float
+    channels: tuple[float, ...]
+
+    def _repr_markdown_(self) -> str:
+        return Table(("divided by", "relative L2 of the decoder's input", "channels' spreads off by a factor of"),
+                     ((self.factor, self.relative_l2, f"{min(self.channels):.2f} to {max(self.channels):.2f}"),))._repr_markdown_()  # fmt: skip
+
+
+def scale_error(factor: float) -> ScaleError:
+    """What the decoder receives if latents are divided by `factor` where the Wan autoencoder's mean and std belong."""
+    mean, std = wan_statistics()
+    if factor <= 0:
+        raise Trouble(f"a scale is above 0, got {factor:g}.")
+    error, channels = wrong_scale_error(factor, mean.numpy(), std.numpy())
+    return ScaleError(factor, error, tuple(channels.tolist()))
+
+
 def verdict(calibration: AuditResult, diagnosis, sigmas: dict, guidance: Table, ratio: tuple[float, float], autocast: bool,
-            state: str) -> AuditResult:
+            vae: ScaleError, state: str) -> AuditResult:
     """The answer to the note's "all issues fixed", from what the notebook measured."""
     ends = {role: float(values[-2]) for role, values in sigmas.items()}
     found = [f"{cause.id} ({cause.stage})" for cause in diagnosis.causes]
@@ -96,6 +121,9 @@ def verdict(calibration: AuditResult, diagnosis, sigmas: dict, guidance: Table, 
     findings.append(Sentence(blamed, f"the port in bfloat16 is {own:.2f} times as far from float32 as the original in bfloat16"))
     if not autocast:
         findings.append(Sentence("autocast to float32 does nothing on this device: a reproduction must cast by hand"))
+    if vae.relative_l2 > 0.01:
+        findings.append(Sentence("the note's scale is not this autoencoder's: the decoder's input would be off by "
+                                 f"{min(vae.channels):.2f} to {max(vae.channels):.2f} a channel"))  # fmt: skip
     same = diagnosis.agrees and calibration.verdict == "same"
     return AuditResult("longcat_native_vs_original", "Are all implementation issues fixed, as the note says?",
                        "same" if same else "different", tuple(findings))  # fmt: skip

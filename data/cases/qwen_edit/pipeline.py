@@ -1,15 +1,16 @@
 """Workflow and microservice: one sampler, one network, and a switch for each suspicion of the note."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 
 import numpy as np
 import torch
-from qwen_edit import nodes
 from torch import Tensor
 
 import whydiff
+from qwen_edit import nodes
 
 CHANNELS, HEIGHT, WIDTH = 16, 9, 6  # an odd height, as the 147 of the note
 OWN_SHIFT = float(np.exp(1.15))  # of the model, where no node sets one
@@ -135,6 +136,7 @@ def encode(prompt: str, picture: bool) -> list:
     return [[text, {"pooled_output": None} | ({"reference_latents": [source]} if picture else {})]]
 
 
+@functools.cache  # nobody changes it: a patcher copies before it patches
 def make_transformer(seed: int) -> torch.nn.Module:
     """diffusers' QwenImageTransformer2DModel, two layers of two heads, with seeded weights."""
     from diffusers import QwenImageTransformer2DModel

@@ -1,9 +1,9 @@
 """The exact no-ops once more, on diffusers' own QwenImagePipeline: the claim is structural and must not hang on our sampler."""
 
 import torch
+
 from qwen_edit import nodes
 from qwen_edit.pipeline import make_lora, make_transformer
-
 from whydiff.audits.result import Table
 from whydiff.measure.compare import compare
 

@@ -1,10 +1,11 @@
 """What the notebook on Qwen-Image looks at: each suspicion as an intervention, the ranking by evidence, the verdict."""
 
 import dataclasses
+import functools
 
 import torch
-from qwen_edit.pipeline import microservice
 
+from qwen_edit.pipeline import microservice
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.errors import Trouble
 from whydiff.evidence.sides import RunnableSide
@@ -69,13 +70,22 @@ def try_all(cfg: float = 1.0, weights: int = 2, suspicions=SUSPICIONS) -> list[T
 def _try(suspicion: Suspicion, cfg: float, weights: int) -> Tried:
     found, first = [], ""
     for seed in range(weights):
-        sides = [microservice(seed, **suspicion.workflow), microservice(seed, **{**suspicion.workflow, **suspicion.departs})]
-        traces = [RunnableSide(side, {"cfg": cfg, "seed": 12345}, role=role).run() for side, role in zip(sides, ("reference", "candidate"))]
+        traces = [_run(seed, cfg, _frozen(options)) for options in (suspicion.workflow, {**suspicion.workflow, **suspicion.departs})]
         last = [next(e.tensor for place, e in trace.events.items() if place.probe == "vae_latents") for trace in traces]
         found.append(compare(*last))
         first = first or _first_difference(*traces)
     worst = max(found, key=lambda c: c.relative_l2 or 0.0)
     return Tried(suspicion, all(c.equal for c in found), worst.relative_l2, worst.correlation, first)
+
+
+def _frozen(options: dict) -> tuple:
+    return tuple(sorted(options.items()))
+
+
+@functools.lru_cache(maxsize=8)  # most suspicions share the workflow's run
+def _run(weights: int, cfg: float, options: tuple):
+    side = microservice(weights, **dict(options))
+    return RunnableSide(side, {"cfg": cfg, "seed": 12345}, role="reference" if not options else "candidate").run()
 
 
 def _first_difference(reference, candidate) -> str:

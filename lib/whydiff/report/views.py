@@ -3,8 +3,10 @@
 Readable without colour: the reference is a solid line or a filled mark, the candidate a dashed line or an open one.
 """
 
+from whydiff.report.views_checks import families, flow_expectations, ratio_region, verdicts_of_checks
 from whydiff.report.views_curves import dt_per_step, growth, modules, ranked_causes, sigma_schedules, stage_strip, weights
 from whydiff.report.views_pictures import latent_channels, noise_pair, pictures, sizes, token_differences
 
-__all__ = ["dt_per_step", "growth", "latent_channels", "modules", "noise_pair", "pictures", "ranked_causes", "sigma_schedules",
-           "sizes", "stage_strip", "token_differences", "weights"]  # fmt: skip
+__all__ = ["dt_per_step", "families", "flow_expectations", "growth", "latent_channels", "modules", "noise_pair", "pictures",
+           "ranked_causes", "ratio_region", "sigma_schedules", "sizes", "stage_strip", "token_differences", "verdicts_of_checks",
+           "weights"]  # fmt: skip

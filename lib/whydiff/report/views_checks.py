@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from whydiff.formulas.expectations import flow_std, lowest_std_at, velocity_cosine
 from whydiff.report.views_curves import below
 from whydiff.report.views_pictures import CANDIDATE, REFERENCE
 
@@ -68,4 +69,22 @@ def families(axes, rows, published):
         ax.set(xlabel=label, ylim=(len(rows) - 0.2, -0.8))
         ax.set_yticks(range(len(rows)), [row[0] for row in rows] if ax is axes[0] else [""] * len(rows))
     axes[0].set_title("Bars: 5 to 95 % of draws; crosses: excluded", loc="left")
+    return axes
+
+
+def flow_expectations(axes, data_stds=(0.7, 1.0)):
+    """What a perfect sampler shows: the latents' spread over sigma, and how visible the sign of the prediction is."""
+    sigma = np.linspace(0, 1, 101)
+    for std, style in zip(data_stds, ("-", "--")):
+        axes[0].plot(sigma, flow_std(sigma, std), color=REFERENCE, linestyle=style, label=f"data of spread {std:g}")
+        lowest = lowest_std_at(std)
+        axes[0].plot(lowest, flow_std(lowest, std), marker="v", color=CANDIDATE, linestyle="none")
+        axes[1].plot(sigma, velocity_cosine(sigma, std), color=REFERENCE, linestyle=style, label=f"data of spread {std:g}")
+    axes[1].axhline(0, color="black", linewidth=1)
+    axes[0].set(ylabel="standard deviation of the latents", title="It falls, and then it rises (▼ lowest)")
+    axes[1].set(ylabel="cosine of velocity and latents", title="Near 0 no sign can be read")
+    for ax in axes:
+        ax.set(xlabel="sigma (1 = noise, 0 = image)")
+        ax.invert_xaxis()
+        ax.legend(frameon=False)
     return axes
