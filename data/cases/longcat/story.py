@@ -10,7 +10,7 @@ from longcat.faults import AROUND, FAULTS
 from longcat.inputs import debug_inputs, early_inputs, pipeline_inputs
 from longcat.note_checks import NOTE_CHECKS, NOTE_TESTS
 from longcat.pipeline import candidate, reference, wan_statistics
-from whydiff.audits.result import AuditResult, Sentence, Table
+from whydiff.audits.result import AuditResult, Sentence, Table, markdown_table
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.formulas.expectations import wrong_scale_error
 from whydiff.formulas.guidance import combine
@@ -20,6 +20,8 @@ from whydiff.measure.compare import relative_l2
 
 SHOWN = {"output, held against the original": "output", "direction cond - uncond": "direction",
          "what the scheduler receives": "to the scheduler"}  # fmt: skip
+AROUND_SHOWN = {"the stage's own guidance": "guidance", "what the scheduler receives": "to the scheduler",
+                "arguments bound by name": "arguments"}  # fmt: skip
 
 
 def chosen(names: list[str]) -> dict[str, dict]:
@@ -88,8 +90,9 @@ class ScaleError:
     channels: tuple[float, ...]
 
     def _repr_markdown_(self) -> str:
-        return Table(("divided by", "relative L2 of the decoder's input", "channels' spreads off by a factor of"),
-                     ((self.factor, self.relative_l2, f"{min(self.channels):.2f} to {max(self.channels):.2f}"),))._repr_markdown_()  # fmt: skip
+        head = ("divided by", "relative L2 of the decoder's input", "channels' spreads off by a factor of")
+        spread = f"{min(self.channels):.2f} to {max(self.channels):.2f}"
+        return markdown_table(head, ((f"{self.factor:g}", self.relative_l2, spread),))
 
 
 def scale_error(factor: float) -> ScaleError:

@@ -119,10 +119,11 @@ def ranking(tried: list[Tried]) -> Table:
 
 def verdict(published: Published, families: list[Judged], tried: list[Tried]) -> AuditResult:
     """What may be said of the note's question from its four figures and from the experiments."""
-    low, high = published.scale_free()
+    low, high = published.scale_free(correlations=[0.0])
     away = published.errors_away()
     findings = [
-        Sentence(f"the mean fixes s sqrt(1 - rho) = {published.spread.value:.3f}, the ratios fix gamma = {low:.1f} to {high:.1f}"),
+        Sentence(f"the mean fixes s sqrt(1 - rho) = {published.spread.value:.3f}, the ratios fix gamma = {low:.2f} to {high:.2f} "
+                 f"(rho 0; at most {published.scale_free()[1]:.2f})"),
         Sentence("two independent unit normals are excluded" if away > 5 else "two independent unit normals are possible",
                  f"{published.mean_of()[0]:.4f} against {published.mean_abs.value:g}, {away:.0f} standard errors"),
     ]  # fmt: skip

@@ -9,31 +9,33 @@ NAME = "check_calibration"
 QUESTION = "Do the checks in use tell a broken subject from a sound one, and which checks would?"
 
 
-def fault_by_fault(used: Calibration, better: Calibration, shown: dict[str, str]) -> Table:
-    """A row for each fault: how many checks in use pass it, what the better ones measure, how many of them catch it.
+def fault_by_fault(used: Calibration | None, better: Calibration, shown: dict[str, str]) -> Table:
+    """A row for each fault: how many checks in use pass it (if any are), what the better ones measure, how many catch it.
 
     `shown`: {check of `better`: column heading}; a reading's words follow its value where they name what was found.
     """
     rows = []
-    for fault in used.faults:
-        passing = sum(used.passed(check, fault) == used.inputs for check in used.checks)
+    for fault in better.faults:
+        passing = () if used is None else (f"{sum(used.passed(c, fault) == used.inputs for c in used.checks)} of {len(used.checks)}",)
         readings = [better.readings[check, fault, 0] for check in shown]
         caught = [check for check in better.checks if fault in better.of(check).caught]
-        rows.append((fault, f"{passing} of {len(used.checks)}", *map(_measured, readings), f"{len(caught)} of {len(better.checks)}"))
-    return Table(("fault", "checks in use that pass it", *shown.values(), "better checks that catch it"), tuple(rows))
+        rows.append((fault, *passing, *map(_measured, readings), f"{len(caught)} of {len(better.checks)}"))
+    head = ("fault", *(() if used is None else ("checks in use that pass it",)), *shown.values(), "better checks that catch it")
+    return Table(head, tuple(rows))
 
 
 def check_by_check(*calibrations: Calibration) -> Table:
-    """A row for each check: what it caught and on how many inputs it failed sound code."""
-    rows = []
+    """A row for each check: what it caught, where faults were planted, and on how many inputs it failed sound code."""
+    rows, planted = [], any(calibration.faults for calibration in calibrations)
     for calibration in calibrations:
         for check in calibration.checks:
             found = calibration.of(check)
             values = [calibration.readings[check, calibration.sound, i].value for i in range(calibration.inputs)]
             known = [v for v in values if v is not None]
             spread = f"{min(known):.3g} to {max(known):.3g}" if known else ""
-            rows.append((check, f"{len(found.caught)} of {len(calibration.faults)}", f"{len(found.alarms)} of {found.inputs}", spread))
-    return Table(("check", "faults it catches", "sound code it fails", "its value on sound code"), tuple(rows))
+            caught = (f"{len(found.caught)} of {len(calibration.faults)}",) if planted else ()
+            rows.append((check, *caught, f"{len(found.alarms)} of {found.inputs}", spread))
+    return Table(("check", *(("faults it catches",) if planted else ()), "inputs on which it fails sound code", "its value there"), tuple(rows))
 
 
 def audit(used: Calibration, better: Calibration, alarms: Calibration | None = None) -> AuditResult:

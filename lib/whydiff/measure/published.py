@@ -131,7 +131,7 @@ class Published:
 
     def scale_free(self, spreads: Sequence[float] | None = None, correlations: Sequence[float] | None = None) -> tuple[float, float]:
         """Smallest and largest gamma that fits, over q of 0.5 to 2.5 and rho of 0 to 0.95 unless given. Trouble where none does."""
-        spreads = np.geomspace(0.5, 2.5, 97) if spreads is None else spreads
+        spreads = np.geomspace(0.5, 2.5, 385) if spreads is None else spreads
         correlations = np.linspace(0, 0.95, 58) if correlations is None else correlations
         gammas = [gamma for _, _, gamma in self.ratios_that_fit(spreads, correlations)]
         if not gammas:

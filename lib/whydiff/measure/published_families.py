@@ -41,10 +41,11 @@ class Judged:
 
     @property
     def words(self) -> str:
+        """`disfavoured` begins where a handful of draws can no longer be the reason: three and a half of their deviations."""
         worst = max(self.z, key=lambda k: abs(self.z[k]))
         if self.excluded:
             return f"excluded by {worst}"
-        return f"disfavoured by {worst}" if abs(self.z[worst]) > 2.5 else "compatible"
+        return f"disfavoured by {worst}" if abs(self.z[worst]) > 3.5 else "compatible"
 
 
 def field(rng: np.random.Generator, shape: Sequence[int], power: float = 0.0) -> np.ndarray:

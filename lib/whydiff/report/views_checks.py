@@ -65,7 +65,9 @@ def families(axes, rows, published):
             ax.plot((low, high), (y, y), color=colour, linewidth=5, solid_capstyle="butt", alpha=0.5)
             ax.plot(middle, y, marker="x" if row[3] else "o", color=colour, linestyle="none")
         ax.axvline(figure.value, color=CANDIDATE, linestyle="--", linewidth=1.5)
-        ax.annotate(f" published {figure.value:g}", (figure.value, 0.02), xycoords=("data", "axes fraction"), color=CANDIDATE)
+        right = figure.value > sum(ax.get_xlim()) / 2
+        ax.annotate(f" published {figure.value:g} ", (figure.value, 0.02), xycoords=("data", "axes fraction"), color=CANDIDATE,
+                    ha="right" if right else "left")  # fmt: skip
         ax.set(xlabel=label, ylim=(len(rows) - 0.2, -0.8))
         ax.set_yticks(range(len(rows)), [row[0] for row in rows] if ax is axes[0] else [""] * len(rows))
     axes[0].set_title("Bars: 5 to 95 % of draws; crosses: excluded", loc="left")
