@@ -11,7 +11,7 @@ from whydiff import Trouble
 from whydiff.measure.published import Figure, Published, figures_of, monte_carlo, normal_pairs
 from whydiff.measure.published_families import judge, normal_family, usual_families
 
-NOTE = ("5.94", "1.09", "8.26e4", "8.62", [1, 16, 1, 147, 110])  # shared/investigations/qwen_image_comfyui_vs_microservice.md
+NOTE = ("5.94", "1.09", "8.26e4", "8.62", [1, 16, 1, 147, 110])  # the note on Qwen-Image
 rhos, ratios = st.floats(-0.8, 0.9), st.floats(0.5, 2.5)
 
 
