@@ -35,3 +35,31 @@ def wan(flow_shift=3.0):
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config, flow_shift=flow_shift)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def longcat(**build):
+    """The original's build of a small LongCat-Video (longcat/)."""
+    from longcat.pipeline import reference
+
+    return reference(**build)
+
+
+def longcat_port(**build):
+    """Its native port; healthy unless `build` says otherwise (longcat/port.py, Options)."""
+    from longcat.pipeline import candidate
+
+    return candidate(**build)
+
+
+def qwen_workflow(**build):
+    """A small Qwen-Image-Edit driven as its ComfyUI graph (qwen_edit/)."""
+    from qwen_edit.pipeline import workflow
+
+    return workflow(**build)
+
+
+def qwen_microservice(**build):
+    """The same nodes called one by one; `build` are the departures (qwen_edit/pipeline.py, Service)."""
+    from qwen_edit.pipeline import microservice
+
+    return microservice(**build)

@@ -3,9 +3,11 @@
 Readable without colour: the reference is a solid line or a filled mark, the candidate a dashed line or an open one.
 """
 
+from whydiff.report.views_checks import families, flow_expectations, ratio_region, verdicts_of_checks
 from whydiff.report.views_curves import dt_per_step, growth, modules, ranked_causes, sigma_schedules, stage_strip, weights
 from whydiff.report.views_pictures import latent_channels, noise_pair, pictures, sizes, token_differences
 from whydiff.report.views_steps import shift_intervals, step_times
 
-__all__ = ["dt_per_step", "growth", "latent_channels", "modules", "noise_pair", "pictures", "ranked_causes", "shift_intervals",
-           "sigma_schedules", "sizes", "stage_strip", "step_times", "token_differences", "weights"]  # fmt: skip
+__all__ = ["dt_per_step", "families", "flow_expectations", "growth", "latent_channels", "modules", "noise_pair", "pictures",
+           "ranked_causes", "ratio_region", "shift_intervals", "sigma_schedules", "sizes", "stage_strip", "step_times",
+           "token_differences", "verdicts_of_checks", "weights"]  # fmt: skip
