@@ -35,5 +35,5 @@ class Options:
     local_window: int = 4  # frames; 16 officially
     global_window: int = 8  # 128
     dilation: int = 2  # 8
-    layers: int = 8  # 22
+    layers: int = 5  # 22
     global_period: int = 4  # 4

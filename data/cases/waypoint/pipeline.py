@@ -38,9 +38,8 @@ class WorldPipeline:
         self.options = Options(**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items()})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(WEIGHTS_SEED)
-            checkpoint = make_checkpoint()
             self.transformer, self.vae = WorldTransformer(self.options).eval(), Decoder().eval()
-            self.text_encoder, self.dropped = load_text_encoder(self.options.text_encoder, checkpoint)
+            self.text_encoder, self.dropped = load_text_encoder(self.options.text_encoder, make_checkpoint(WEIGHTS_SEED))
 
     @property
     def components(self) -> dict[str, nn.Module]:

@@ -1,5 +1,7 @@
 """The prompt, and the class that its encoder's weights are loaded into."""
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
@@ -28,12 +30,15 @@ def load_text_encoder(kind: str, checkpoint: dict[str, Tensor]) -> tuple[nn.Modu
     return encoder, list(encoder.load_state_dict(checkpoint, strict=False).unexpected_keys)
 
 
-def make_checkpoint() -> dict[str, Tensor]:
-    """Random weights of a UMT5 encoder, from torch's global generator."""
-    encoder = UMT5EncoderModel(UMT5Config(**SIZES))
-    for name, parameter in encoder.named_parameters():
-        if "relative_attention_bias" in name:  # trained biases are of the size of the logits
-            nn.init.normal_(parameter, std=2.0)
-        elif parameter.dim() == 2:
-            nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+@functools.cache
+def make_checkpoint(seed: int) -> dict[str, Tensor]:
+    """Random weights of a UMT5 encoder; made once, and copied by whoever loads them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = UMT5EncoderModel(UMT5Config(**SIZES))
+        for name, parameter in encoder.named_parameters():
+            if "relative_attention_bias" in name:  # trained biases are of the size of the logits
+                nn.init.normal_(parameter, std=2.0)
+            elif parameter.dim() == 2:
+                nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
     return encoder.state_dict()

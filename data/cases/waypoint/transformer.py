@@ -53,12 +53,12 @@ class Block(nn.Module):
         self.control = nn.Linear(CONTROLS, WIDTH) if crossing else None
         self.mlp = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.SiLU(), nn.Linear(2 * WIDTH, WIDTH))
 
-    def forward(self, x: Tensor, embedding: Tensor, text: Tensor, text_mask: Tensor, control: Tensor, frame: int,
+    def forward(self, x: Tensor, embedding: Tensor, text: Tensor, text_mask: Tensor, control: Tensor, turn: tuple[Tensor, Tensor],
                 past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """x (tokens, WIDTH) -> x, and this frame's keys and values (tokens, heads, D)."""
         scale, gate, mlp_scale, mlp_gate = self.modulation(F.silu(embedding)).chunk(4, -1)
         query, key, value = self.qkv(self.norm(x) * (1 + scale)).unflatten(-1, (3, HEADS, HEAD)).unbind(-3)
-        query, key = rotate(self.norm(query), frame), rotate(self.norm(key), frame)
+        query, key = rotate(self.norm(query), *turn), rotate(self.norm(key), *turn)
         keys, values = (key, value) if past is None else (torch.cat([past[0], key]), torch.cat([past[1], value]))
         seen = F.scaled_dot_product_attention(*(t.transpose(0, 1) for t in (query, keys, values)))
         x = x + (1 + gate) * self.out(seen.transpose(0, 1).flatten(1))
@@ -94,19 +94,23 @@ class WorldTransformer(nn.Module):
         """latents (1, C, H, W) at noise level `timestep` (1,), 1 = noise -> velocity of that shape, and this frame's keys and
         values (layers, tokens, heads, D). `visible` (layers, frames) says which earlier frames each layer looks at."""
         x = self.embed(F.pixel_unshuffle(latents, PATCH)[0].flatten(1).T) + self.position
-        embedding, keys, values = self.sigma_embedding(timestep), [], []
+        embedding, turn, keys, values = self.sigma_embedding(timestep), rotation(frame), [], []
         for block in self.blocks:
             past = memory.read(block.layer, visible[block.layer])
-            x, key, value = block(x, embedding, encoder_hidden_states[0], encoder_attention_mask[0], control, frame, past)
+            x, key, value = block(x, embedding, encoder_hidden_states[0], encoder_attention_mask[0], control, turn, past)
             keys.append(key)
             values.append(value)
         velocity = F.pixel_shuffle(self.head(x).T.reshape(1, -1, SIDE // PATCH, SIDE // PATCH), PATCH)
         return velocity, torch.stack(keys), torch.stack(values)
 
 
-def rotate(x: Tensor, frame: int) -> Tensor:
-    """Rotary position of a frame in time, x (tokens, heads, D): pairs (first half, second half), geometric frequencies."""
-    half = x.shape[-1] // 2
-    angle = frame * torch.exp(-math.log(10000) * torch.arange(half) / half)
+def rotation(frame: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (D / 2,) of a frame's rotary position in time, at geometric frequencies."""
+    angle = frame * torch.exp(-math.log(10000) * torch.arange(HEAD // 2) / (HEAD // 2))
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (tokens, heads, D) turned pair by pair, (first half, second half)."""
     one, two = x.chunk(2, -1)
-    return torch.cat([one * angle.cos() - two * angle.sin(), one * angle.sin() + two * angle.cos()], -1)
+    return torch.cat([one * cos - two * sin, one * sin + two * cos], -1)

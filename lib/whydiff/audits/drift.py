@@ -9,7 +9,6 @@ from whydiff.errors import Trouble
 from whydiff.evidence.floor import STANDS_OUT
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.sides import RunnableSide
-
 from whydiff.measure.frames import first_beyond, frame_differences
 from whydiff.places import Place
 

@@ -21,6 +21,7 @@ from whydiff.engine.walk import compare_runs, walk
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case, load_case, parse_yaml
 from whydiff.evidence.environment import environment
+from whydiff.evidence.floor import ULP_RUNS, Floor, mover, widen
 from whydiff.verdict import Verdict, describe
 
 
@@ -42,19 +43,28 @@ def each_alone(case, switches: Mapping[str, Mapping[str, Any]], overrides: Mappi
     first: Lab | None = None
     for name, build in switches.items():
         said(f"switch {len(studies) + 1} of {len(switches)}: {name}")
-        keys = {f"candidate.build.{key}": value for key, value in build.items()}
+        keys = {f"candidate.build.{key}": value for key, value in build.items()} | {"candidate.name": name}
         lab = Lab(load_case(from_notebooks(case), dict(overrides or {}) | keys))
         lab.load()
         if None in lab.sides.values():
             raise Trouble(f"{lab.case.path}: switches are tried on sides that run; give both sides as `live`.")
         if first is None:
             lab.record_both()
-            lab.measure_floor()
+            _measure_floor(lab)
             first = lab
         else:
             _share(first, lab)
         studies[name] = examined(lab, lab.case)
     return studies
+
+
+def _measure_floor(lab: Lab) -> None:
+    """The reference's floor alone: whole runs and single stages, rounding drawn anew (`Lab.measure_floor` asks for leaks, too)."""
+    own, floors = lab.traces["reference"], ({}, {})
+    for seed in range(ULP_RUNS):
+        for floor, source in zip(floors, (None, own)):
+            widen(floor, own, lab.run("reference", substitute=mover(source, seed), shaken=seed))
+    lab.floor, lab.floor_role = Floor(*floors, "measured"), "reference"
 
 
 def _share(first: Lab, lab: Lab) -> None:

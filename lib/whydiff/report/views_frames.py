@@ -59,6 +59,7 @@ def visible_counts(ax, policies: dict, frames: int):
         ax.plot(range(frames), [len(window.seen(t)) for t in range(frames)], linestyle=LINES[i % 4], label=title,
                 color=f"C{i}", linewidth=1.8)  # fmt: skip
     ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="frame being made", ylabel="frames seen, itself included", title="What a layer sees when it makes a frame")
     below(ax, 0.2)
     return ax
