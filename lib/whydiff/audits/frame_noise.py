@@ -47,8 +47,8 @@ def audit(study) -> AuditResult:
         findings.append(Sentence(f"the {role} draws the noise of its frames by this rule: {law}"))
         if shared:
             i, j = shared[-1]
-            findings.append(Sentence(f"on the {role}, {len(shared)} of {len(own)} draws of seed {seed + 1} are draws of seed {seed}: frame {j} has that "
-                                     f"of frame {i}, so neighbouring seeds are no independent samples"))  # fmt: skip
+            words = f"on the {role}, {len(shared)} of {len(own)} draws of seed {seed + 1} are draws of seed {seed}: frame {j} has that of frame {i}"
+            findings.append(Sentence(f"{words}, so neighbouring seeds are no independent samples"))
     left = left_with_equal_noise(study)
     words = "nothing is left of the difference" if left is None else f"{left[0]} still differs"
     findings.append(Sentence(f"with the reference's noise in every frame of the candidate, {words}", "" if left is None else f"{left[1]:.2g}"))
