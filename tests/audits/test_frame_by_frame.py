@@ -8,6 +8,8 @@ from whydiff.audits import drift, fingerprints, frame_noise, frames, switches
 from whydiff.errors import Trouble
 from whydiff.formulas.frame_memory import Window
 
+pytestmark = pytest.mark.slow  # one reference and 20 candidates are run
+
 CASES = pathlib.Path(__file__).resolve().parents[2] / "data" / "cases"
 CASE, OFFICIAL = CASES / "waypoint.yaml", {"candidate.build.like": "official"}
 SWITCHES = switches.read_switches(CASES / "waypoint" / "switches.yaml")
