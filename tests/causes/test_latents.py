@@ -124,8 +124,9 @@ def test_condition_latents_standardised_by_the_channels_of_the_vae_another_numbe
     for way, expected in [*((w, ["condition-latent-scaled-twice"]) for w in ways), *((w, []) for w in unlike)]:
         mask, picture = (normal(1, 2, 8, 8, seed=20) > 0).float(), normal(1, 4, 8, 8, seed=21)
         sides = [torch.cat([LATENTS, *((mask, p) if mask_first else (p, mask))], 1) for p in (picture, way(picture))]
-        place = Place("latent_model_input", 0)
-        lab = lab_of(*(trace({"initial_latents": LATENTS, place: t}, producer=vae(**config)) for t in (reversed(sides) if swap else sides)))
+        later = [torch.cat([normal(1, 4, 8, 8, seed=30 + i), t[:, 4:]], 1) for i, t in enumerate(sides)]  # both went their way
+        steps = [{Place("latent_model_input", step): t for step, t in enumerate(pair)} for pair in zip(sides, later)]
+        lab = lab_of(*(trace({"initial_latents": LATENTS} | t, producer=vae(**config)) for t in (reversed(steps) if swap else steps)))
         assert [c.id for c in condition.explain(finding(lab, "latent_model_input"), lab)] == expected
 
 
