@@ -3,7 +3,7 @@
 import torch
 from recorded_lab import finding, lab_of, normal, trace
 
-from whydiff.causes import image, image_colour
+from whydiff.causes.image import colour, conversion
 
 DECODED = 0.9 * normal(1, 3, 16, 16, seed=1)
 UNIT = (DECODED.movedim(1, -1) / 2 + 0.5).double()
@@ -19,23 +19,23 @@ def explained(explain, mine, theirs, decoded=DECODED, between=None):
 def test_eight_bit_cut_off_or_wrapped_on_either_side():
     floor = ((UNIT.clamp(0, 1) * 255).floor() / 255).float()
     wrapped = ((UNIT * 255).round() % 256 / 255).float()
-    assert explained(image.explain_conversion, PLAIN, floor) == [("uint8-truncation", "candidate")]
-    assert explained(image.explain_conversion, floor, PLAIN) == [("uint8-truncation", "reference")]
-    assert explained(image.explain_conversion, PLAIN, wrapped) == [("clamp-missing", "candidate")]
-    assert explained(image.explain_conversion, PLAIN, (PLAIN + 1 / 255).clamp(0, 1)) == []
+    assert explained(conversion.explain_conversion, PLAIN, floor) == [("uint8-truncation", "candidate")]
+    assert explained(conversion.explain_conversion, floor, PLAIN) == [("uint8-truncation", "reference")]
+    assert explained(conversion.explain_conversion, PLAIN, wrapped) == [("clamp-missing", "candidate")]
+    assert explained(conversion.explain_conversion, PLAIN, (PLAIN + 1 / 255).clamp(0, 1)) == []
 
 
 def test_a_float_picture_tells_truncation_without_decoded_values():
     exact = UNIT.clamp(0, 1).float()
     lab = lab_of(trace({"image": exact}), trace({"image": ((exact.double() * 255).floor() / 255).float()}))
-    assert [c.id for c in image.explain_conversion(finding(lab, "image"), lab)] == ["uint8-truncation"]
+    assert [c.id for c in conversion.explain_conversion(finding(lab, "image"), lab)] == ["uint8-truncation"]
 
 
 def test_placeholders():
-    assert explained(image.explain_blank, PLAIN, PLAIN * 0) == [("failure-masked-as-output", "candidate")]
-    assert explained(image.explain_blank, PLAIN * 0, PLAIN) == [("failure-masked-as-output", "reference")]
-    assert explained(image.explain_blank, PLAIN, 1 - PLAIN) == []
-    assert explained(image.explain_blank, PLAIN, PLAIN * 0, decoded=DECODED * 0 - 2) == []
+    assert explained(conversion.explain_blank, PLAIN, PLAIN * 0) == [("failure-masked-as-output", "candidate")]
+    assert explained(conversion.explain_blank, PLAIN * 0, PLAIN) == [("failure-masked-as-output", "reference")]
+    assert explained(conversion.explain_blank, PLAIN, 1 - PLAIN) == []
+    assert explained(conversion.explain_blank, PLAIN, PLAIN * 0, decoded=DECODED * 0 - 2) == []
 
 
 def test_black_where_the_decoder_gave_nan():
@@ -45,7 +45,7 @@ def test_black_where_the_decoder_gave_nan():
     black[0, 3, 4] = 0
     for made, expected in ((black, ["nan-cast-to-black"]), (PLAIN, [])):
         lab = lab_of(trace({"decoded": DECODED, "image": PLAIN}), trace({"decoded": broken, "image": made}))
-        assert [c.id for c in image.explain_nan(finding(lab, "decoded"), lab)] == expected
+        assert [c.id for c in conversion.explain_nan(finding(lab, "decoded"), lab)] == expected
 
 
 def test_a_pattern_that_two_requests_share_is_a_watermark():
@@ -53,22 +53,22 @@ def test_a_pattern_that_two_requests_share_is_a_watermark():
     other = 0.5 * normal(1, 3, 16, 16, seed=5)
 
     def marked(decoded, mark):
-        return ((image.plainly(decoded).movedim(1, -1) + mark).clamp(0, 1) * 255).round() / 255
+        return ((conversion.plainly(decoded).movedim(1, -1) + mark).clamp(0, 1) * 255).round() / 255
 
     again = trace({"decoded": other, "image": marked(other, mark)})
-    assert explained(image.explain_watermark, PLAIN, marked(DECODED, mark), between={"candidate": again}) == [("watermark-added", "unknown")]
+    assert explained(conversion.explain_watermark, PLAIN, marked(DECODED, mark), between={"candidate": again}) == [("watermark-added", "unknown")]
     unlike = trace({"decoded": other, "image": marked(other, mark.flip(1))})
-    assert explained(image.explain_watermark, PLAIN, marked(DECODED, mark), between={"candidate": unlike}) == []
+    assert explained(conversion.explain_watermark, PLAIN, marked(DECODED, mark), between={"candidate": unlike}) == []
 
 
 def test_colour_range_and_matrix():
     picture = torch.rand(1, 24, 24, 3, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
-    for words, matrix, offset in image_colour.mistakes():
+    for words, matrix, offset in colour.mistakes():
         theirs = ((picture.double() @ matrix.T + offset) * 255).round() / 255
-        assert explained(image_colour.explain, picture, theirs.float()) == [("video-range-tag", "unknown")], words
-    assert explained(image_colour.explain, picture, picture**1.2) == []
-    assert explained(image_colour.explain, picture, 0.9 * picture) == []
+        assert explained(colour.explain, picture, theirs.float()) == [("video-range-tag", "unknown")], words
+    assert explained(colour.explain, picture, picture**1.2) == []
+    assert explained(colour.explain, picture, 0.9 * picture) == []
 
 
 def test_colour_channels_in_another_order():
-    assert explained(image.explain_channels, PLAIN, PLAIN.flip(-1)) == [("rgb-bgr", "candidate")]
+    assert explained(conversion.explain_channels, PLAIN, PLAIN.flip(-1)) == [("rgb-bgr", "candidate")]

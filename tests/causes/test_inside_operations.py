@@ -170,3 +170,30 @@ def test_tables_of_local_positions_and_of_exchanged_axes():
     local = pair(Rope(), patched("", lambda m, ids: Rope()(torch.cat([ids[:6], ids[:6]]))), positions, name="transformer/rope")
     axes = pair(Rope(), patched("", lambda m, ids: Rope()(ids[:, [0, 2, 1]])), positions, name="transformer/rope")
     assert [ids(local), ids(axes)] == [["sp-condition-sharded"], ["rope-axis-split"]]
+
+
+class Enlarged(torch.nn.Module):
+    """Enlarges a picture and convolves it, as decoders do between their blocks."""
+
+    def __init__(self, mode="nearest-exact"):
+        super().__init__()
+        self.conv, self.mode = torch.nn.Conv2d(4, 4, 3, padding=1), mode
+
+    def forward(self, x):
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode=self.mode))
+
+
+def test_another_interpolation_in_a_decoder_is_named():
+    def damage(module):
+        module.forward = lambda x: module.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear"))
+
+    for role in ("candidate", "reference"):
+        found, left = explain([pair(Enlarged(), damage, randn(1, 4, 6, 5), name="vae/up", stage="vae", role=role)], None, lab())
+        assert [c.id for c in found] == ["decoder-upsample-mode"] and not left
+
+
+def test_where_both_compute_the_same_no_experiment_passes():
+    """A variant that changes no bit reproduces what was equal before: that shows nothing."""
+    same = pair(Enlarged(), lambda module: None, randn(1, 4, 6, 5), name="vae/up", stage="vae")
+    found, left = explain([same], None, lab())
+    assert found == [] and left == [same] and not same.found

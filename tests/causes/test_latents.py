@@ -4,7 +4,8 @@ import pytest
 import torch
 from recorded_lab import finding, lab_of, normal, trace
 
-from whydiff.causes import image_input, latents_decode, latents_moved, latents_start
+from whydiff.causes.image import given
+from whydiff.causes.latents import condition, decode, moved, start
 from whydiff.measure.layouts import pack
 from whydiff.places import Place
 
@@ -18,7 +19,7 @@ def vae(**config):
 
 def decoding(mine, theirs, latents=LATENTS, **config):
     lab = lab_of(*(trace({LAST: latents, "vae_latents": t}, producer=vae(**config)) for t in (mine, theirs)))
-    return latents_decode.explain(finding(lab, "vae_latents"), lab)
+    return decode.explain(finding(lab, "vae_latents"), lab)
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -52,27 +53,27 @@ def test_noise_mixed_in_before_decoding():
     mine = trace({"vae_latents": LATENTS})
     theirs = trace({"vae_latents": 0.975 * LATENTS + 0.025 * noise, Place("initial_noise", occurrence=1): noise})
     lab = lab_of(mine, theirs)
-    (cause,) = latents_decode.explain_noise(finding(lab, "vae_latents"), lab)
+    (cause,) = decode.explain_noise(finding(lab, "vae_latents"), lab)
     assert cause.id == "vae-decode-noise"
     assert cause.relation["share"] == pytest.approx(0.025, rel=1e-3)
 
 
-def moved(mine, theirs, probe="initial_latents"):
+def rearranged(mine, theirs, probe="initial_latents"):
     lab = lab_of(trace({probe: mine}), trace({probe: theirs}))
-    return [cause.id for cause in latents_moved.explain(finding(lab, probe), lab)]
+    return [cause.id for cause in moved.explain(finding(lab, probe), lab)]
 
 
 def test_rearrangements_are_told_apart():
     tokens = normal(1, 24, 16, seed=1)
     repacked = tokens.reshape(1, 24, 4, 2, 2).permute(0, 1, 3, 4, 2).reshape(tokens.shape)
-    assert moved(LATENTS, LATENTS.transpose(2, 3)) == ["latent-transposed"]
-    assert moved(LATENTS, LATENTS.roll(1, 1)) == ["latent-channel-order"]
-    assert moved(tokens, repacked) == ["patch-pack-order"]
-    assert moved(tokens, tokens.reshape(1, 4, 6, 16).transpose(1, 2).reshape(tokens.shape)) == ["latent-transposed"]
+    assert rearranged(LATENTS, LATENTS.transpose(2, 3)) == ["latent-transposed"]
+    assert rearranged(LATENTS, LATENTS.roll(1, 1)) == ["latent-channel-order"]
+    assert rearranged(tokens, repacked) == ["patch-pack-order"]
+    assert rearranged(tokens, tokens.reshape(1, 4, 6, 16).transpose(1, 2).reshape(tokens.shape)) == ["latent-transposed"]
     inner = LATENTS.reshape(1, 4, 4, 2, 4, 2).transpose(3, 5).reshape(LATENTS.shape)
-    assert moved(LATENTS, inner) == ["patch-pack-order"]
-    assert moved(LATENTS, normal(1, 4, 8, 8, seed=77)) == []
-    assert moved(LATENTS, LATENTS.flip(2)) == []
+    assert rearranged(LATENTS, inner) == ["patch-pack-order"]
+    assert rearranged(LATENTS, normal(1, 4, 8, 8, seed=77)) == []
+    assert rearranged(LATENTS, LATENTS.flip(2)) == []
 
 
 def test_initial_latents_without_the_starting_sigma():
@@ -80,7 +81,7 @@ def test_initial_latents_without_the_starting_sigma():
     noise = normal(1, 4, 8, 8)
     for mine, theirs, departs in ((noise * 14.6146, noise, "candidate"), (noise, noise * 14.6146, "reference")):
         lab = lab_of(trace({"initial_latents": mine, "sigmas": sigmas}), trace({"initial_latents": theirs, "sigmas": sigmas}))
-        (cause,) = latents_start.explain_start(finding(lab, "initial_latents"), lab)
+        (cause,) = start.explain_start(finding(lab, "initial_latents"), lab)
         assert (cause.id, cause.departs) == ("init-noise-sigma-missing", departs)
 
 
@@ -96,24 +97,40 @@ def test_input_not_scaled_by_sigma():
     other = network_inputs(lambda i, x: x / (sigmas[i] + 1))
     for mine, theirs, expected in ((right, plain, ["candidate"]), (plain, right, ["reference"]), (right, other, [])):
         lab = lab_of(trace({"sigmas": sigmas} | mine), trace(theirs))
-        assert [c.departs for c in latents_start.explain_model_input(finding(lab, "latent_model_input"), lab)] == expected
+        assert [c.departs for c in start.explain_model_input(finding(lab, "latent_model_input"), lab)] == expected
 
 
-def condition(theirs, **config):
+def conditioned(theirs, **config):
     place, own = Place("latent_model_input", 0), {"initial_latents": LATENTS}
     mask, picture = (normal(1, 2, 8, 8, seed=20) > 0).float(), normal(1, 4, 8, 8, seed=21)
     tensors = [own | {place: torch.cat([LATENTS, *parts], 1)} for parts in ((mask, picture), theirs(mask, picture))]
     lab = lab_of(*(trace(t, producer=vae(**config)) for t in tensors))
-    return [c.id for c in latents_start.explain_condition(finding(lab, "latent_model_input"), lab)]
+    return [c.id for c in condition.explain(finding(lab, "latent_model_input"), lab)]
 
 
 def test_condition_channels():
-    assert condition(lambda mask, picture: (picture, mask)) == ["condition-mask-layout"]
-    assert condition(lambda mask, picture: (mask, picture * 0.18215), scaling_factor=0.18215) == ["condition-latent-scaled-twice"]
-    assert condition(lambda mask, picture: (mask, normal(1, 4, 8, 8, seed=22))) == []
+    assert conditioned(lambda mask, picture: (picture, mask)) == ["condition-mask-layout"]
+    assert conditioned(lambda mask, picture: (mask, picture * 0.18215), scaling_factor=0.18215) == ["condition-latent-scaled-twice"]
+    assert conditioned(lambda mask, picture: (mask, normal(1, 4, 8, 8, seed=22))) == []
 
 
-def pictures(mine, theirs, explain=image_input.explain, probe="init_image"):
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("mask_first", [False, True])
+def test_condition_latents_standardised_by_the_channels_of_the_vae_another_number_of_times(swap, mask_first):
+    mean, std = torch.tensor([0.3, -1.2, 0.5, 0.0]), torch.tensor([1.5, 2.5, 0.8, 1.9])
+    config, column = {"latents_mean": mean.tolist(), "latents_std": std.tolist()}, (slice(None), None, None)
+    ways = [lambda x: x / std[column], lambda x: (x - mean[column]) / std[column], lambda x: x * std[column] ** 2]
+    unlike = [lambda x: x / std.flip(0)[column], lambda x: x.flip(1) / std[column]]
+    for way, expected in [*((w, ["condition-latent-scaled-twice"]) for w in ways), *((w, []) for w in unlike)]:
+        mask, picture = (normal(1, 2, 8, 8, seed=20) > 0).float(), normal(1, 4, 8, 8, seed=21)
+        sides = [torch.cat([LATENTS, *((mask, p) if mask_first else (p, mask))], 1) for p in (picture, way(picture))]
+        later = [torch.cat([normal(1, 4, 8, 8, seed=30 + i), t[:, 4:]], 1) for i, t in enumerate(sides)]  # both went their way
+        steps = [{Place("latent_model_input", step): t for step, t in enumerate(pair)} for pair in zip(sides, later)]
+        lab = lab_of(*(trace({"initial_latents": LATENTS} | t, producer=vae(**config)) for t in (reversed(steps) if swap else steps)))
+        assert [c.id for c in condition.explain(finding(lab, "latent_model_input"), lab)] == expected
+
+
+def pictures(mine, theirs, explain=given.explain, probe="init_image"):
     lab = lab_of(trace({probe: mine}), trace({probe: theirs}))
     return [c.id for c in explain(finding(lab, probe), lab)]
 
@@ -122,13 +139,13 @@ def test_range_and_mask():
     picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert pictures(picture, picture / 2 + 0.5) == ["vae-input-range"]
     mask = (picture[:, :1] > 0).float()
-    assert pictures(mask, 1 - mask, image_input.explain_mask, "mask") == ["mask-inverted"]
-    assert pictures(mask, mask.roll(1, -1), image_input.explain_mask, "mask") == []
+    assert pictures(mask, 1 - mask, given.explain_mask, "mask") == ["mask-inverted"]
+    assert pictures(mask, mask.roll(1, -1), given.explain_mask, "mask") == []
 
 
 def test_a_crop_against_a_stretch():
     y, x = torch.meshgrid(torch.linspace(0, 6, 48), torch.linspace(0, 9, 96), indexing="ij")
     photograph = torch.stack([0.5 + 0.4 * torch.sin(x + y), 0.5 + 0.4 * torch.cos(2 * x - y), 0.5 + 0.3 * torch.sin(y)])[None]
-    ways = image_input.ways_to_size(photograph, (32, 32))
+    ways = given.ways_to_size(photograph, (32, 32))
     assert pictures(ways["stretched"] * 2 - 1, ways["cropped"] * 2 - 1) == ["center-crop-vs-stretch"]
     assert pictures(ways["stretched"] * 2 - 1, ways["stretched"].flip(-1) * 2 - 1) == []

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from whydiff import tap
 from whydiff.engine.api import live_case
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
@@ -20,8 +21,8 @@ def reference(sides):
     return sides.reference()
 
 
-def culprits(reference, candidate):
-    lab = Lab(live_case(reference, candidate, CALL, None, ""))
+def culprits(reference, candidate, call=CALL):
+    lab = Lab(live_case(reference, candidate, call, None, ""))
     lab.load()
     lab.record_both()
     found = findings(lab, added_rows(lab, lab.forced({})), lab.forced({}))
@@ -74,3 +75,31 @@ def test_equal_sides_have_no_culprit(sides, reference):
     lab.load()
     lab.record_both()
     assert [inside(lab, 0, {}, stage)[0] for stage in ("model_forward", "prompt_encoding", "vae")] == [[], [], []]
+
+
+class Decoding:
+    """A causal video decoder: frame after frame, with caches of features that modules pass on in a list and count through."""
+
+    def __init__(self):
+        from diffusers import AutoencoderKLWan
+
+        torch.manual_seed(0)
+        vae = AutoencoderKLWan(base_dim=8, z_dim=4, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[True],
+                               latents_mean=[0.0] * 4, latents_std=[1.0] * 4)  # fmt: skip
+        self.components = {"vae": vae.eval()}
+
+    def __call__(self, seed):
+        latents = tap("vae_latents", torch.randn(1, 4, 3, 4, 5, generator=torch.Generator().manual_seed(seed)))
+        with torch.no_grad():
+            decoded = tap("decoded", self.components["vae"].decode(latents, return_dict=False)[0])
+        return decoded.permute(0, 2, 3, 4, 1) / 2 + 0.5
+
+
+@pytest.mark.parametrize("name", ["mid_block.resnets.0.nonlinearity", "up_blocks.0.resnets.1.conv1", "up_blocks.0.upsamplers.0.time_conv",
+                                  "up_blocks.1"])
+def test_caches_passed_from_frame_to_frame_hide_no_module(name):
+    candidate = Decoding()
+    module = candidate.components["vae"].decoder.get_submodule(name)
+    forward = module.forward
+    module.forward = lambda *a, **k: forward(*a, **k).flip(1)
+    assert set(culprits(Decoding(), candidate, {"seed": 0})) == {f"vae/decoder.{name}"}

@@ -99,6 +99,20 @@ def test_a_module_of_another_tree_is_named_with_its_counterpart(sides):
                                                             "transformer/transformer_blocks.1.ff.net.2")  # fmt: skip
 
 
+@pytest.mark.parametrize("role", ["candidate", "reference"])
+def test_code_of_a_module_of_another_tree_is_compared_with_the_module_that_receives_the_same(sides, role):
+    """Only the code around a convolution differs: which modules of two trees it belongs to follows from what they receive."""
+    pipelines = {"reference": sides.reference(), "candidate": sides.port()}
+    other = {"reference": "candidate", "candidate": "reference"}[role]
+    pipelines = {role: pipelines["candidate"], other: pipelines["reference"]}
+    decoder = pipelines[role].components["vae"].decoder
+    for module in decoder.modules():
+        if hasattr(module, "conv") and not hasattr(module, "up"):
+            module.forward = lambda x, _m=module: _m.conv(torch.nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear"))
+    verdict = whydiff.diagnose(**pipelines, call=CALL)
+    assert [cause.id for cause in verdict.causes] == ["decoder-upsample-mode"] and verdict.unexplained == []
+
+
 @pytest.mark.parametrize("dtype, declared, verdict, causes", [
     ("bfloat16", {"dtype": "bfloat16"}, "precision", []),
     ("bfloat16", {}, "different", ["undeclared-dtype"]),

@@ -7,7 +7,7 @@ import contextlib
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, explained_share
-from whydiff.causes.latents import explain_sign
+from whydiff.causes.latents.sign import explain_sign
 from whydiff.evidence.diffusers_probes import denoisers, has_probes
 
 

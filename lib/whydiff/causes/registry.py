@@ -11,13 +11,6 @@ from whydiff.causes import (
     frames,
     guidance,
     guidance_input,
-    image,
-    image_colour,
-    image_input,
-    latents,
-    latents_decode,
-    latents_moved,
-    latents_start,
     left_out,
     lengths,
     lossy,
@@ -32,7 +25,9 @@ from whydiff.causes import (
     schedule_steps,
 )
 from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
+from whydiff.causes.image import colour, conversion, given
 from whydiff.causes.inside import decoding
+from whydiff.causes.latents import condition, decode, moved, sign, start
 from whydiff.causes.scheduler import config as scheduler_config
 from whydiff.causes.scheduler import initial as scheduler_initial
 from whydiff.causes.scheduler import steps as scheduler_steps
@@ -40,13 +35,13 @@ from whydiff.errors import OutOfRuns, Trouble
 from whydiff.places import family
 
 EXPERIMENTS = {
-    "init_image": (image_input.explain,),
-    "mask": (image_input.explain_mask,),
-    "image_latents": (decoding.explain, latents_start.explain_image_latents, latents_moved.explain),
-    "initial_noise": (precision.explain_stored, noise.explain, latents_moved.explain, latents_start.explain_start),
-    "initial_latents": (precision.explain_stored, latents_moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
-                        latents_start.explain_start, noise.explain),
-    "latent_model_input": (latents_start.explain_model_input, latents_start.explain_condition, latents_moved.explain),
+    "init_image": (given.explain,),
+    "mask": (given.explain_mask,),
+    "image_latents": (decoding.explain, condition.explain_image_latents, moved.explain),
+    "initial_noise": (precision.explain_stored, noise.explain, moved.explain, start.explain_start),
+    "initial_latents": (precision.explain_stored, moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
+                        start.explain_start, noise.explain),
+    "latent_model_input": (start.explain_model_input, condition.explain, moved.explain),
     "step_noise": (noise_steps.explain,),
     "input_ids": (prompt.explain_ids,),
     "prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
@@ -63,11 +58,12 @@ EXPERIMENTS = {
     "model_input": (guidance_input.explain, model_input.explain, prompt.explain_network_input),
     "noise_pred_text": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
     "noise_pred_uncond": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
-    "noise_pred": (latents.explain_sign, guidance.explain),
-    "latents": (latents.explain_sign, scheduler_steps.explain, schedule_steps.explain),
-    "vae_latents": (latents_decode.explain, latents_moved.explain, latents_decode.explain_noise, image.explain_nan),
-    "decoded": (decoding.explain, autocast.explain, precision.explain, image.explain_nan),
-    "image": (image.explain_channels, image.explain_conversion, image.explain_blank, image_colour.explain, image.explain_watermark, lossy.explain),
+    "noise_pred": (sign.explain_sign, guidance.explain),
+    "latents": (sign.explain_sign, scheduler_steps.explain, schedule_steps.explain),
+    "vae_latents": (decode.explain, moved.explain, decode.explain_noise, conversion.explain_nan),
+    "decoded": (decoding.explain, autocast.explain, precision.explain, conversion.explain_nan),
+    "image": (conversion.explain_channels, conversion.explain_conversion, conversion.explain_blank, colour.explain,
+              conversion.explain_watermark, lossy.explain),
 }
 
 
@@ -76,7 +72,7 @@ SHAPES = {
     "initial_noise": (noise.explain_pieces, frames.explain_latents),
     "initial_latents": (frames.explain_latents,),
     "decoded": (frames.explain_decoded,),
-    "image": (image.explain_blank,),
+    "image": (conversion.explain_blank,),
     "sigmas": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
     "timesteps": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
     "input_ids": (prompt.explain_ids, lengths.explain, prompt.explain_id_lengths),

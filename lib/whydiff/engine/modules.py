@@ -67,7 +67,8 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
     floor, inside = floors[first.reference], True
     while "/" in names[1] and received_other_inputs(lab, *names, floor, step, changes):
         names, inside = (surrounding(lab.sides["reference"], names[0]), surrounding(lab.sides["candidate"], names[1])), False
-    known = inside or names[0] == names[1]  # further out, counterparts are only certain where names are the same
+    # Further out, counterparts are only certain where names are the same, or where both receive the same.
+    known = inside or names[0] == names[1] or ("/" in names[1] and received_the_same(lab, *names, floor, step, changes))
     return ModuleWalk(step, alignment, floors, first, names[1], names[0] if known else None, inside)
 
 
@@ -117,10 +118,26 @@ def bare(name: str) -> str:
 
 def received_other_inputs(lab: Lab, reference: str, candidate: str, floor: float, step: int | None, changes: dict | None) -> bool:
     """Did two counterparts receive different inputs, although all inputs of their networks were the same?"""
+    seen = received(lab, reference, candidate, step, changes)
+    return any(a.numel() == b.numel() and not _agree(a, b, floor) for a, b in seen)
+
+
+def received_the_same(lab: Lab, reference: str, candidate: str, floor: float, step: int | None, changes: dict | None) -> bool:
+    """Did two modules receive the same tensor, first in order and to the floor? Then they do the same work in two trees."""
+    seen = received(lab, reference, candidate, step, changes)
+    return bool(seen) and seen[0][0].numel() == seen[0][1].numel() and _agree(*seen[0], floor)
+
+
+def _agree(a: torch.Tensor, b: torch.Tensor, floor: float) -> bool:
+    return relative_l2(a, b.reshape(a.shape)) <= STANDS_OUT * max(floor, own_ulp(a))
+
+
+def received(lab: Lab, reference: str, candidate: str, step: int | None, changes: dict | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What two modules received when both sides ran on the reference's values, tensor by tensor; empty where one is not known."""
     own = lab.traces["reference"]
     modules = {"reference": find(lab.sides["reference"], reference), "candidate": find(lab.sides["candidate"], candidate)}
     if None in modules.values():
-        return False
+        return []
     # Only modules of one class are known to take their arguments in one order.
     most = None if type(modules["reference"]) is type(modules["candidate"]) else 1
     inputs: dict[str, list[torch.Tensor]] = {}
@@ -132,8 +149,7 @@ def received_other_inputs(lab: Lab, reference: str, candidate: str, floor: float
             recorded(lab, role, step, stage_of("modules", name), lab.put_into(role, own), changes)
         finally:
             handle.remove()
-    return any(a.numel() == b.numel() and not relative_l2(a, b.reshape(a.shape)) <= STANDS_OUT * max(floor, own_ulp(a))
-               for a, b in zip(inputs["reference"], inputs["candidate"]))  # fmt: skip
+    return list(zip(inputs["reference"], inputs["candidate"]))
 
 
 def tensors(args, kwargs) -> list[torch.Tensor]:

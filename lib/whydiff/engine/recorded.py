@@ -15,21 +15,22 @@ from whydiff.places import Place, family, walk_key
 
 # What a probe is computed from, where that is not "everything before it".
 MADE_FROM = {
-    "init_image": (), "mask": (), "image_latents": ("init_image",),
-    "initial_noise": (), "initial_latents": ("initial_noise", "image_latents", "sigmas"),
+    "init_image": ("size",), "mask": ("size",), "image_latents": ("init_image",),
+    "initial_noise": ("size",), "initial_latents": ("initial_noise", "image_latents", "sigmas"),
     "input_ids": (), "attention_mask": ("input_ids",),
     "prompt_embeds": ("input_ids", "attention_mask"), "pooled_prompt_embeds": ("input_ids", "attention_mask"),
     "negative_prompt_embeds": ("input_ids", "attention_mask"), "negative_pooled_prompt_embeds": ("input_ids", "attention_mask"),
     "image_embeds": ("init_image",),
     "step_noise": (), "vae_latents": ("latents",), "sigmas": (), "timesteps": ("sigmas",), "alphas_cumprod": (),
-    "model_input/timestep": ("timesteps", "sigmas"), "model_input/guidance": (), "model_input/img_ids": (), "model_input/txt_ids": ("prompt_embeds",),
+    "model_input/timestep": ("timesteps", "sigmas"), "model_input/guidance": (), "model_input/img_ids": ("size",),
+    "model_input/txt_ids": ("prompt_embeds",),
     "model_input/pooled_projections": ("pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
     "model_input/encoder_hidden_states": ("prompt_embeds", "negative_prompt_embeds"),
 }  # fmt: skip
 
 
 # Stages that can be computed again from what each side recorded before them, so that a cause shows beside what is inherited.
-RECOMPUTED = ("noise_pred", "latents", "vae_latents", "image")
+RECOMPUTED = ("initial_noise", "noise_pred", "latents", "vae_latents", "image")
 
 
 def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[Named]:
@@ -37,7 +38,8 @@ def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[N
     named = [size_named(explanation) for explanation in sizes]
     if not rows:
         return named or settings_differ(lab)
-    differing: set[str] = set()
+    differing = {"size"} if sizes else set()
+    broken: set[str] = set()  # sides that have values that are not finite: where they first appear is their place
     covered: set[str] = set()  # further probes that an explanation explains
     missing = _missing(lab)
     grouped: dict[str, list[Row]] = {}
@@ -57,10 +59,17 @@ def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[N
             covered |= {probe for explanation in named[-1].explanations for probe in explanation.covers}
             if finding.kind == CALLS:
                 differing |= {"noise_pred", "latents"}
-        elif family(probe) in RECOMPUTED and probe not in differing and (explanations := explain(finding, lab)):
+        elif family(probe) in RECOMPUTED and probe not in differing and not nonfinite(finding) & broken and (
+                explanations := explain(finding, lab)):  # fmt: skip
             named.append(Named(finding, explanations, {}))
         differing |= {probe, family(probe)}
+        broken |= nonfinite(finding)
     return named
+
+
+def nonfinite(finding: Finding) -> set[str]:
+    """The sides that have values that are not finite at a finding's places."""
+    return {role for role in ("reference", "candidate") if any(not t.isfinite().all() for t in getattr(finding, role).values())}
 
 
 def _missing(lab: Lab) -> list[Finding]:

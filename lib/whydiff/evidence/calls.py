@@ -130,7 +130,9 @@ def bound(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[Any, dict
 def fit(values, own, pick=lambda tensor: tensor):
     """`own` with its tensors replaced by those of `values`, position by position where the nests agree, else its first one.
 
-    Tensors go in where the number of elements is the same; shape, dtype and device stay those of `own`.
+    Tensors go in where the number of elements is the same; shape, dtype and device stay those of `own`. Lists and dicts of
+    `own` stay the objects they are: modules write to those they are passed (feature caches of causal decoders, their
+    counters), and who passed them reads there.
     """
     mine, spec = tree_flatten(own)
     others, same = tree_flatten(values)
@@ -143,7 +145,21 @@ def fit(values, own, pick=lambda tensor: tensor):
     else:
         pairs = dict(enumerate(others))
     filled = [_fitted(leaf, pairs.get(i), pick) for i, leaf in enumerate(mine)]
-    return tree_unflatten(filled, spec)
+    return _in_place(own, tree_unflatten(filled, spec))
+
+
+def _in_place(own, filled):
+    """`filled`, built like `own`, with its contents in the lists and dicts of `own`."""
+    if type(own) in (list, tuple):
+        inner = [_in_place(mine, new) for mine, new in zip(own, filled)]
+        if type(own) is tuple:
+            return tuple(inner)
+        own[:] = inner
+        return own
+    if type(own) is dict:
+        own.update({key: _in_place(mine, filled[key]) for key, mine in own.items()})
+        return own
+    return filled
 
 
 def _fitted(own, value, pick):

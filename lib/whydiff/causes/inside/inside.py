@@ -82,8 +82,11 @@ class Inside:
         return self._outputs
 
     def gap(self) -> float:
-        outputs = self.outputs()
-        return distance(outputs["reference"], outputs["candidate"], self.foreign)
+        """How far apart the two are on the same inputs, run here and now (cached)."""
+        if not hasattr(self, "_gap"):
+            outputs = self.outputs()
+            self._gap = distance(outputs["reference"], outputs["candidate"], self.foreign)
+        return self._gap
 
     @property
     def foreign(self) -> bool:
@@ -91,12 +94,13 @@ class Inside:
         return type(self.modules["reference"]).forward is not type(self.modules["candidate"]).forward
 
     def closes(self, target: Any, after: Any) -> bool:
-        """Does `after` equal `target` to the floor, and is that most of the difference?"""
-        left = distance(target, after, self.foreign)
-        if left == 0.0:
-            return True
-        gap = self.gap()
-        return left <= self.tolerance and (left <= LEFT_OVER * gap)
+        """Does `after` equal `target` to the floor, and is that most of the difference?
+
+        Where both modules compute the same on these inputs there is no difference to close, and an experiment that changes
+        nothing would pass: then none does.
+        """
+        left, gap = distance(target, after, self.foreign), self.gap()
+        return gap > 0.0 and (left == 0.0 or (left <= self.tolerance and left <= LEFT_OVER * gap))
 
     @property
     def tolerance(self) -> float:

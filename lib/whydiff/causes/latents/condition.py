@@ -1,81 +1,14 @@
-"""What the loop starts from, and what the network receives of it at each step: is it scaled as the scheduler asks?"""
+"""What a network receives beside the latents (masks, encoded pictures): its order, and by what its latents are scaled."""
 
 from __future__ import annotations
 
 import torch
 
-from whydiff.causes.finding import Explanation, Finding, explained_share, number, same_parameter
+from whydiff.causes.finding import Explanation, Finding, number, same_parameter
 from whydiff.causes.fits import affine
 
 
-def explain_start(finding: Finding, lab) -> list[Explanation]:
-    """`init-noise-sigma-missing`: one constant between both sides' initial latents (or noise)."""
-    if finding.place not in finding.candidate or lab.traces["reference"].at("image_latents"):
-        return []  # latents of a picture are mixed with noise, so a constant means something else there
-    reference, candidate = finding.reference[finding.place], finding.candidate[finding.place]
-    fit = affine(reference, candidate, channels=False)
-    if fit is None or not same_parameter(fit.offset.item(), 0) or not fit.scale.item() > 0 or same_parameter(fit.scale.item(), 1):
-        return []
-    factor = fit.scale.item()
-    sigma, source = first_sigma(lab, factor)
-    proof = f"multiplied the reference's {finding.probe} by {number(float(f'{factor:.6g}'))}: equals the candidate's"
-    if sigma is not None:
-        proof += f"; that is {'1 / ' if factor < 1 else ''}{number(float(f'{sigma:.6g}'))}, {source}"
-    lacking = "candidate" if factor < 1 else "reference"
-    known = sigma is not None
-    more = f"; only one side scales by the scheduler's first sigma ({number(float(f'{sigma:.6g}'))})" if known else ""
-    return [Explanation(
-        id="init-noise-sigma-missing", stage="rng_noise",
-        statement=f"candidate's {finding.probe.replace('_', ' ')} are the reference's times {number(float(f'{factor:.6g}'))}{more}",
-        relation={"kind": "scale", "factor": factor} | ({"init_noise_sigma": sigma} if known else {}),
-        explained=explained_share(reference.double(), candidate.double(), candidate.double() / factor), experiment=proof,
-        departs=lacking if known else "unknown", fix="multiply the initial noise by scheduler.init_noise_sigma, once, on both sides")]  # fmt: skip
-
-
-def first_sigma(lab, factor: float) -> tuple[float | None, str]:
-    """The scheduler's starting scale that a factor, or its inverse, equals: sigma, or sqrt(sigma² + 1) (Karras et al. 2022)."""
-    for role in ("reference", "candidate"):
-        sigmas = lab.traces[role].get("sigmas")
-        found = [] if sigmas is None or not sigmas.numel() else [(sigmas.max().item(), "the largest sigma"),
-                                                                 ((sigmas.max().item() ** 2 + 1) ** 0.5, "sqrt(sigma² + 1)")]  # fmt: skip
-        side = lab.sides[role]
-        own = getattr(getattr(side.subject, "scheduler", None), "init_noise_sigma", None) if side is not None else None
-        found = ([(float(own), "the scheduler's init_noise_sigma")] if own is not None else []) + found
-        for value, words in found:
-            if any(value and abs(f / value - 1) < 1e-3 for f in (factor, 1 / factor)):
-                return value, words
-    return None, ""
-
-
-def explain_model_input(finding: Finding, lab) -> list[Explanation]:
-    """`scale-model-input-missing`: the latents reach one network divided by sqrt(sigma² + 1), and the other as they are."""
-    if finding.place not in finding.candidate:
-        return []
-    ratios: dict[int, float] = {}
-    for place in finding.places:
-        if place not in finding.candidate or place.step is None:
-            return []
-        fit = affine(finding.reference[place], finding.candidate[place], channels=False)
-        if fit is None or not same_parameter(fit.offset.item(), 0) or fit.scale.item() <= 0:
-            return []
-        ratios[place.step] = fit.scale.item()
-    sigmas = next((s for role in ("reference", "candidate") if (s := lab.traces[role].get("sigmas")) is not None), None)
-    if sigmas is None or max(ratios) >= sigmas.numel():
-        return []
-    for power, lacking in ((0.5, "candidate"), (-0.5, "reference")):
-        expected = {step: (sigmas[step].item() ** 2 + 1) ** power for step in ratios}
-        if all(abs(ratios[step] / expected[step] - 1) < 1e-4 for step in ratios) and any(abs(r - 1) > 1e-4 for r in ratios.values()):
-            shown = ", ".join(number(float(f"{ratios[s]:.5g}")) for s in sorted(ratios)[:4])
-            return [Explanation(
-                id="scale-model-input-missing", stage="rng_noise", departs=lacking,
-                statement=f"{lacking} does not divide the latents by sqrt(sigma² + 1) before its network; the other side does",
-                relation={"kind": "scale_model_input", "side": lacking, "factors": [float(f"{ratios[s]:.6g}") for s in sorted(ratios)]},
-                explained=1.0, experiment=f"the ratio of both inputs at each step ({shown}) is sqrt(sigma² + 1) of that step; undoing it "
-                "makes them equal", fix=f"call scheduler.scale_model_input(latents, t) in the {lacking}")]  # fmt: skip
-    return []
-
-
-def explain_condition(finding: Finding, lab) -> list[Explanation]:
+def explain(finding: Finding, lab) -> list[Explanation]:
     """Only channels beyond the latents' own differ: in another order, or by a constant (image-to-video, inpainting, control)."""
     pairs = finding.pairs
     extra = condition_channels(finding, lab)
@@ -83,10 +16,12 @@ def explain_condition(finding: Finding, lab) -> list[Explanation]:
         return []
     axis, own = extra
     mine, theirs = ([t.narrow(axis, own, t.shape[axis] - own) for t in side] for side in zip(*pairs, strict=True))
-    if any(not lab.closes(finding, a.narrow(axis, 0, own), b.narrow(axis, 0, own)) for a, b in pairs):
+    # Recordings: once the first step has received something else, later latents differ, too; the condition stays what it is.
+    agree = [lab.closes(finding, a.narrow(axis, 0, own), b.narrow(axis, 0, own)) for a, b in pairs]
+    if not agree[0] or (lab.patient is not None and not all(agree)):
         return []
-    found = _order(finding, lab, mine, theirs, axis, own) or _scaled(finding, lab, mine, theirs, axis, own)
-    return found
+    return (_order(finding, lab, mine, theirs, axis, own) or _scaled(finding, lab, mine, theirs, axis, own)
+            or _standardised(finding, lab, mine, theirs, axis, own))  # fmt: skip
 
 
 def condition_channels(finding: Finding, lab) -> tuple[int, int] | None:
@@ -149,6 +84,48 @@ def _scaled(finding, lab, mine, theirs, axis: int, own: int) -> list[Explanation
         fix="scale the condition latents by vae.config.scaling_factor exactly once, or not at all, as the model was trained")]  # fmt: skip
 
 
+def _standardised(finding, lab, mine, theirs, axis: int, own: int) -> list[Explanation]:
+    """As many condition channels as the VAE has latent channels, standardised by its mean and deviation another number of times."""
+    stated = vae_statistics(lab)
+    size = mine[0].shape[axis]
+    if stated is None or stated[0].numel() > size:
+        return []
+    mean, std = (t.reshape([-1 if i == axis else 1 for i in range(mine[0].ndim)]) for t in stated)
+    ways = {  # of what the reference has, what the candidate has
+        "divided by latents_std": lambda x: x / std, "times latents_std": lambda x: x * std,
+        "divided by latents_std twice": lambda x: x / std**2, "times latents_std twice": lambda x: x * std**2,
+        "less latents_mean and divided by latents_std": lambda x: (x - mean) / std,
+        "times latents_std and plus latents_mean": lambda x: x * std + mean,
+        "less latents_mean": lambda x: x - mean, "plus latents_mean": lambda x: x + mean,
+        "less latents_mean and times latents_std": lambda x: (x - mean) * std,
+        "divided by latents_std and plus latents_mean": lambda x: x / std + mean}  # fmt: skip
+    for first in {size - mean.numel(), 0}:  # masks stand before the latents, or after them
+        for words, way in ways.items():
+            made = [torch.cat([a.narrow(axis, 0, first).double(), way(a.narrow(axis, first, mean.numel()).double()),
+                               a.narrow(axis, first + mean.numel(), size - first - mean.numel()).double()], axis) for a in mine]  # fmt: skip
+            if not all(lab.closes(finding, b, m.to(b.dtype)) and not lab.closes(finding, b, a) for a, b, m in zip(mine, theirs, made)):
+                continue
+            channels = [own + first, own + first + mean.numel() - 1]
+            return [Explanation(
+                id="condition-latent-scaled-twice", stage="latent_handling", departs="unknown", explained=1.0,
+                statement=f"condition channels {channels[0]} to {channels[1]} of the candidate's network input are the reference's {words} of the "
+                          "VAE; the others are equal",
+                relation={"kind": "standardised", "how": words, "channels": channels},
+                experiment=f"took the reference's condition channels {words}: equals the candidate's network input at {len(mine)} place(s)",
+                fix="standardise the condition latents by vae.config.latents_mean and latents_std once, as the model was trained")]  # fmt: skip
+    return []
+
+
+def vae_statistics(lab) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """latents_mean and latents_std that a side's VAE states, float64 vectors."""
+    for role in ("reference", "candidate"):
+        known = lab.component_config(role, "vae")
+        mean, std = ((known[1].get(key) if known else None) for key in ("latents_mean", "latents_std"))
+        if isinstance(mean, (list, tuple)) and isinstance(std, (list, tuple)) and len(mean) == len(std) and all(std):
+            return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+    return None
+
+
 def vae_factor(lab) -> float | None:
     for role in ("reference", "candidate"):
         known = lab.component_config(role, "vae")
@@ -174,5 +151,3 @@ def explain_image_latents(finding: Finding, lab) -> list[Explanation]:
             relation={"kind": "scale", "factor": scale}, experiment="divided it by that: equals the reference's",
             fix="scale the encoded image by vae.config.scaling_factor exactly once")]  # fmt: skip
     return []
-
-
