@@ -3,7 +3,8 @@
 import torch
 from recorded_lab import finding, lab_of, normal, trace
 
-from whydiff.causes import noise, noise_steps
+from whydiff.causes.noise import draws
+from whydiff.causes.noise import steps as noise_steps
 from whydiff.formulas.noise_stream import find_source
 from whydiff.formulas.philox import cuda_randn
 from whydiff.places import Place
@@ -17,7 +18,7 @@ def seeded(seed):
 
 def explained(mine, theirs, seed=7):
     lab = lab_of(trace({"initial_noise": mine}, {"seed": seed}), trace({"initial_noise": theirs}, {"seed": seed}))
-    return [cause.id for cause in noise.explain(finding(lab, "initial_noise"), lab)]
+    return [cause.id for cause in draws.explain(finding(lab, "initial_noise"), lab)]
 
 
 def frames(seeds, shape=(1, 4, 6, 6)):

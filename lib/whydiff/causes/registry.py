@@ -6,7 +6,6 @@ import os
 
 from whydiff.causes import (
     autocast,
-    calls,
     expert,
     frames,
     guidance,
@@ -23,16 +22,17 @@ from whydiff.causes import (
     lossy,
     model,
     model_input,
-    noise,
-    noise_steps,
     precision,
     prompt,
     schedule,
     schedule_lists,
     schedule_steps,
 )
+from whydiff.causes.calls import loop, reused
 from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
 from whydiff.causes.inside import decoding
+from whydiff.causes.noise import draws
+from whydiff.causes.noise import steps as noise_steps
 from whydiff.causes.scheduler import config as scheduler_config
 from whydiff.causes.scheduler import initial as scheduler_initial
 from whydiff.causes.scheduler import steps as scheduler_steps
@@ -43,9 +43,9 @@ EXPERIMENTS = {
     "init_image": (image_input.explain,),
     "mask": (image_input.explain_mask,),
     "image_latents": (decoding.explain, latents_start.explain_image_latents, latents_moved.explain),
-    "initial_noise": (precision.explain_stored, noise.explain, latents_moved.explain, latents_start.explain_start),
+    "initial_noise": (precision.explain_stored, draws.explain, latents_moved.explain, latents_start.explain_start),
     "initial_latents": (precision.explain_stored, latents_moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
-                        latents_start.explain_start, noise.explain),
+                        latents_start.explain_start, draws.explain),
     "latent_model_input": (latents_start.explain_model_input, latents_start.explain_condition, latents_moved.explain),
     "step_noise": (noise_steps.explain,),
     "input_ids": (prompt.explain_ids,),
@@ -61,8 +61,8 @@ EXPERIMENTS = {
                   scheduler_config.explain_rest),
     "alphas_cumprod": (scheduler_config.explain, schedule.explain_alphas, scheduler_config.explain_rest),
     "model_input": (guidance_input.explain, model_input.explain, prompt.explain_network_input),
-    "noise_pred_text": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
-    "noise_pred_uncond": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
+    "noise_pred_text": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain),
+    "noise_pred_uncond": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain),
     "noise_pred": (latents.explain_sign, guidance.explain),
     "latents": (latents.explain_sign, scheduler_steps.explain, schedule_steps.explain),
     "vae_latents": (latents_decode.explain, latents_moved.explain, latents_decode.explain_noise, image.explain_nan),
@@ -73,7 +73,7 @@ EXPERIMENTS = {
 
 # Where the two tensors have no common shape (`finding.candidate` is empty; `lab.own_value(role, place)` has what each side made).
 SHAPES = {
-    "initial_noise": (noise.explain_pieces, frames.explain_latents),
+    "initial_noise": (draws.explain_pieces, frames.explain_latents),
     "initial_latents": (frames.explain_latents,),
     "decoded": (frames.explain_decoded,),
     "image": (image.explain_blank,),
@@ -86,7 +86,7 @@ SHAPES = {
     "model_input": (model_input.explain_per_token, prompt.explain_network_input_shapes),
 }
 # Where one side's network is evaluated at other steps, or another number of times.
-CALL_EXPERIMENTS = (calls.explain,)
+CALL_EXPERIMENTS = (loop.explain,)
 
 
 def explain(finding: Finding, lab) -> list[Explanation]:

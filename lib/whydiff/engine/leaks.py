@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
-from whydiff.causes import leaks as causes
 from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.leaks import kept as causes
 from whydiff.causes.registry import attempt
 from whydiff.engine.agreement import drawn_globally
 from whydiff.engine.lab import Lab, other_conditions

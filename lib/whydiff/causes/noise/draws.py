@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.noise_items import compare_items, other_geometry, reordered
+from whydiff.causes.noise.items import compare_items, other_geometry, reordered
 from whydiff.formulas.noise import NoiseRecipe
 from whydiff.formulas.noise_stream import ItemRecipes, find_source
 from whydiff.measure.compare import relative_l2
