@@ -22,6 +22,9 @@ from whydiff.places import Place, walk_key
 HELD = ("input_ids", "input_ids_2", "input_ids_3", "prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds",
         "negative_pooled_prompt_embeds", "image_embeds", "init_image", "mask", "image_latents", "model_input")  # fmt: skip
 
+# A side that differs from its own last run by this many floors, and by this much of its values, is no victim of rounding.
+BY_CHANCE, LEAST_CHANCE = 1000.0, 1e-3
+
 
 @dataclasses.dataclass
 class Leaked:
@@ -50,6 +53,9 @@ def leaked(lab: Lab) -> list[Leaked]:
         moving = any(_apart(lab, again, third, p) for p in places if p in third)
         if moving and not causes.simple_change(lab, places[0], again, third) and not _settles(lab, role, third, places) \
                 and not _keeps_changing(lab, role):  # fmt: skip
+            known = _leak(lab, role, places[0], f"{role}: two runs of one request in a row give two results", counts, third, causes.certain)
+            if known.explanations or _beyond_rounding(lab, again, third, places):
+                found.append(known)
             lab.notes.append(f"{role} is not deterministic: two runs in a row differ at {places[0]}")
             for one, other in ((again, third), (first, again)):
                 widen(lab.floor.inherited, one, other)
@@ -98,7 +104,7 @@ def _still(lab: Lab, role: str, place: Place, between) -> Leaked:
     return Leaked(finding, entry, [causes.still_held(role, place)])
 
 
-def _leak(lab: Lab, role: str, place: Place, why: str, counts: tuple[int, int], third: Trace) -> Leaked:
+def _leak(lab: Lab, role: str, place: Place, why: str, counts: tuple[int, int], third: Trace, explain=causes.explain) -> Leaked:
     first, again = lab.traces[role], lab.repeats[role]
     side = lab.sides[role]
     comparable = place in first and place in again and first[place].shape == again[place].shape
@@ -107,9 +113,21 @@ def _leak(lab: Lab, role: str, place: Place, why: str, counts: tuple[int, int], 
     leak = causes.Leak(role, place, first, lab.between[role], again, third,
                        changed(lab.held_before[role], checksums(side.components, side.call)), counts)  # fmt: skip
     finding = Finding(place.probe, [place], {}, {}, difference, floor, why)
-    explanations = attempt(lambda _finding, lab: causes.explain(leak, lab), finding, lab)
+    explanations = attempt(lambda _finding, lab: explain(leak, lab), finding, lab)
     entry = place.to_dict() | {"stage": "state_leakage", "run": 2, "difference": difference, "noise_floor": floor, "why": why}
     return Leaked(finding, entry, explanations)
+
+
+def _beyond_rounding(lab: Lab, one: Trace, other: Trace, places: list[Place]) -> bool:
+    """Do two runs in a row differ so much more than rounding, drawn anew everywhere, that no kernel's order of sums can be why?
+
+    Noise that is drawn by chance is told where it is drawn, and not here.
+    """
+    place = places[0]
+    if place.probe in ("initial_noise", "step_noise") or place not in one or place not in other or one[place].shape != other[place].shape:
+        return False
+    difference = relative_l2(one[place], other[place])
+    return difference > LEAST_CHANCE and difference > BY_CHANCE * lab.floor.of_run(place, one[place])
 
 
 def _settles(lab: Lab, role: str, third: Trace, places: list[Place]) -> bool:

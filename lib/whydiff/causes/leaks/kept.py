@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation
-from whydiff.causes.leaks import weights
+from whydiff.causes.leaks import race, weights
 from whydiff.causes.leaks.leak import Leak, apart, cause, same
 from whydiff.evidence.trace import Trace
 from whydiff.measure.relations import find_relation
@@ -14,7 +14,16 @@ SIMPLE = ("sign", "scale", "offset", "affine", "zeroed", "clamped", "range")
 
 def explain(leak: Leak, lab) -> list[Explanation]:
     """`cache-spent-state`, `stale-prompt-cache`, `inplace-modification`, ... where the recorded runs or a repair show it."""
-    for experiment in (_calls, _arguments, weights.explain, _stale, _shared, _scheduler, _decoder, _scaled):
+    return _first(leak, lab, (_calls, _arguments, weights.explain, _reused, _stale, _shared, _scheduler, _decoder, _scaled, race.explain))
+
+
+def certain(leak: Leak, lab) -> list[Explanation]:
+    """Those that hold even where no two runs of the side are alike: what a run has is found, bit for bit, in a run before it."""
+    return _first(leak, lab, (_reused, _stale, _shared, race.explain))
+
+
+def _first(leak: Leak, lab, experiments) -> list[Explanation]:
+    for experiment in experiments:
         found = experiment(leak, lab)
         if found is not None:
             return [found]
@@ -29,6 +38,33 @@ def _calls(leak: Leak, lab) -> Explanation | None:
     return cause(leak, "cache-spent-state", f"the same request evaluates the network {one} times at first and {two} times after another request",
                  "counted the evaluations in two runs of one request, with another request between them",
                  "make the state of the cache anew for each request", {"kind": "evaluations", "first": one, "again": two})  # fmt: skip
+
+
+def _reused(leak: Leak, lab) -> Explanation | None:
+    """The network gives the prediction of an earlier step again, in one of two equal requests and not in the other, or begins
+    with what the request before it ended with: a step cache goes on from where that request left it."""
+    if not leak.place.probe.startswith("noise_pred") or leak.place.step is None:
+        return None
+    again = leak.again.events.get(leak.place)
+    last = [event.tensor for place, event in leak.other.events.items() if place.probe == leak.place.probe]
+    if again is not None and leak.place.step == 0 and again.tensor.any() and any(same(again.tensor, t) for t in last):
+        return cause(leak, "cache-spent-state", "the first prediction of a request is one of the request before it",
+                     f"compared {leak.place} of the second run with the predictions of the request between: equal, bit for bit",
+                     "make the state of the cache anew for each request", {"kind": "reused", "first": [], "again": [0]})  # fmt: skip
+    one, two = (repeated_steps(run, leak.place) for run in (leak.first, leak.again))
+    if leak.place.step not in set(one) ^ set(two):
+        return None
+    words = [f"at {len(steps)} ({', '.join(map(str, steps[:6]))})" if steps else "at none" for steps in (one, two)]
+    return cause(leak, "cache-spent-state", f"the network gives its prediction of the step before again {words[0]} of the steps at first, and "
+                 f"{words[1]} when the same request comes after another one",
+                 "compared each prediction with the one of the step before, in two runs of one request with another request between them",
+                 "make the state of the cache anew for each request", {"kind": "reused", "first": one[:64], "again": two[:64]})  # fmt: skip
+
+
+def repeated_steps(run: Trace, place: Place) -> list[int]:
+    """Steps at which a run holds, bit for bit, what it held at `place` one step earlier."""
+    at = {p.step: run[p] for p in run.at(place.probe) if p.step is not None and (p.branch, p.occurrence) == (place.branch, place.occurrence)}
+    return [k for k in sorted(at) if k - 1 in at and same(at[k], at[k - 1]) and bool(at[k].any())]
 
 
 def _arguments(leak: Leak, lab) -> Explanation | None:
