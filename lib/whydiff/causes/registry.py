@@ -31,6 +31,7 @@ from whydiff.causes import (
 from whydiff.causes.calls import loop, reused
 from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
 from whydiff.causes.inside import decoding
+from whydiff.causes.leaks import race
 from whydiff.causes.noise import draws
 from whydiff.causes.noise import steps as noise_steps
 from whydiff.causes.scheduler import config as scheduler_config
@@ -61,8 +62,8 @@ EXPERIMENTS = {
                   scheduler_config.explain_rest),
     "alphas_cumprod": (scheduler_config.explain, schedule.explain_alphas, scheduler_config.explain_rest),
     "model_input": (guidance_input.explain, model_input.explain, prompt.explain_network_input),
-    "noise_pred_text": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain),
-    "noise_pred_uncond": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain),
+    "noise_pred_text": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain, race.explain_finding),
+    "noise_pred_uncond": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain, race.explain_finding),
     "noise_pred": (latents.explain_sign, guidance.explain),
     "latents": (latents.explain_sign, scheduler_steps.explain, schedule_steps.explain),
     "vae_latents": (latents_decode.explain, latents_moved.explain, latents_decode.explain_noise, image.explain_nan),

@@ -10,8 +10,9 @@ from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.leaks import kept as causes
 from whydiff.causes.registry import attempt
 from whydiff.engine.agreement import drawn_globally
-from whydiff.engine.lab import Lab, other_conditions
+from whydiff.engine.lab import Lab
 from whydiff.engine.missing import evaluations
+from whydiff.engine.requests import alike_asked, other_conditions, other_request
 from whydiff.evidence.checksums import changed, checksums
 from whydiff.evidence.floor import STANDS_OUT, widen
 from whydiff.evidence.trace import Trace
@@ -56,7 +57,8 @@ def leaked(lab: Lab) -> list[Leaked]:
             known = _leak(lab, role, places[0], f"{role}: two runs of one request in a row give two results", counts, third, causes.certain)
             if known.explanations or _beyond_rounding(lab, again, third, places):
                 found.append(known)
-            lab.notes.append(f"{role} is not deterministic: two runs in a row differ at {places[0]}")
+            if not known.explanations:
+                lab.notes.append(f"{role} is not deterministic: two runs in a row differ at {places[0]}")
             for one, other in ((again, third), (first, again)):
                 widen(lab.floor.inherited, one, other)
                 widen(lab.floor.added, one, other)
@@ -72,13 +74,16 @@ def stale(lab: Lab) -> list[Leaked]:
     """Where one side's next request still holds values of its first request, and the other side's does not.
 
     Looked for where the first requests agree: with another prompt and seed, then with another negative prompt and picture.
+    Only where the same is changed on both sides: embeddings or latents that a caller hands over rightly stay as they are.
     """
     if None in lab.sides.values() or not lab.between:
         return []
+    first = lab.between if alike_asked(lab.sides, {role: other_request(side) for role, side in lab.sides.items()}) else {}
     changes = {role: other_conditions(side) for role, side in lab.sides.items()}
-    if all(changes.values()):
+    second = alike_asked(lab.sides, changes)
+    if second:
         lab.said("running both sides with other conditions after the first request")
-    for between in (lab.between, {role: lab.run(role, changes=changes[role]) for role in lab.sides} if all(changes.values()) else {}):
+    for between in (first, {role: lab.run(role, changes=changes[role]) for role in lab.sides} if second else {}):
         for place in sorted((p for p in lab.traces["reference"] if p.probe.split("/")[0] in HELD), key=walk_key) if between else ():
             kept = {role: _kept(lab.traces[role], run, place) for role, run in between.items()}
             if set(kept.values()) == {True, False}:

@@ -11,8 +11,8 @@ import dataclasses
 
 import torch
 
-from whydiff.causes.finding import Explanation
-from whydiff.causes.leaks.leak import Leak, cause
+from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.leaks.leak import Leak
 from whydiff.measure.compare import relative_l2
 
 ROUNDINGS = 64.0  # other kernels sum in another order; several dozen roundings are still rounding
@@ -31,22 +31,38 @@ class Odd:
 
 
 def explain(leak: Leak, lab) -> Explanation | None:
-    """`offload-stream-race`: which module, at which calls, with whose weights."""
-    side = lab.sides[leak.role]
-    if side is None:
-        return None
-    odd, calls = watch(lab, leak.role)
+    """`offload-stream-race` where a side parts from itself: which module, at which calls, with whose weights."""
+    return _named(leak.role, leak.place.probe, lab)
+
+
+def explain_finding(finding: Finding, lab) -> list[Explanation]:
+    """The same where the sides part at some steps and agree at others: what is built differently differs at every step."""
+    steps = {p.step for p in finding.places}
+    if None in steps or steps >= {p.step for p in finding.reference} | {p.step for p in lab.traces["reference"].at(finding.probe)}:
+        return []
+    for role in ("candidate", "reference"):
+        found = _named(role, finding.probe, lab) if lab.sides[role] is not None else None
+        if found is not None:
+            found.covers = {"noise_pred_text", "noise_pred_uncond"}
+            return [found]
+    return []
+
+
+def _named(role: str, probe: str, lab) -> Explanation | None:
+    side = lab.sides[role]
+    odd, calls = watch(lab, role) if side is not None else ([], {})
     for one in odd:
         donor = whose(one, side)
         if donor is not None:
             at = [o.number for o in odd if o.name == one.name]
-            return dataclasses.replace(cause(
-                leak, "offload-stream-race", f"at call {one.number + 1} of {calls[one.name]} in a run, {one.name} computes with the weights of "
-                f"{donor}, and with its own at the others",
-                f"computed every call of every layer again beside a run: only {len(odd)} differ from what the layer's own weights make of its "
-                f"input; with {donor}'s in their place the output is the same",
-                "wait for the copy of a layer's weights to end before it is called (or switch the streams off)",
-                {"kind": "weights_of_another", "module": one.name, "weights_of": donor, "calls": at[:16]}), module=one.name)  # fmt: skip
+            return Explanation(
+                id="offload-stream-race", stage="caching_parallel", probe=probe, module=one.name, departs=role, explained=1.0,
+                statement=f"{role}: at call {one.number + 1} of {calls[one.name]} in a run, {one.name} computes with the weights of {donor}, "
+                          "and with its own at others",
+                relation={"kind": "weights_of_another", "side": role, "module": one.name, "weights_of": donor, "calls": at[:16]},
+                experiment=f"computed every call of every layer again beside a run: only {len(odd)} differ from what the layer's own weights "
+                           f"make of its input; with {donor}'s in their place the output is the same",
+                fix="wait for the copy of a layer's weights to end before it is called (or switch the streams off)")  # fmt: skip
     return None
 
 
