@@ -31,7 +31,7 @@ from whydiff.causes import (
 from whydiff.causes.calls import loop, reused
 from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
 from whydiff.causes.inside import decoding
-from whydiff.causes.leaks import race
+from whydiff.causes.leaks import prompts, race
 from whydiff.causes.noise import draws
 from whydiff.causes.noise import steps as noise_steps
 from whydiff.causes.scheduler import config as scheduler_config
@@ -50,11 +50,11 @@ EXPERIMENTS = {
     "latent_model_input": (latents_start.explain_model_input, latents_start.explain_condition, latents_moved.explain),
     "step_noise": (noise_steps.explain,),
     "input_ids": (prompt.explain_ids,),
-    "prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
-    "pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
-    "negative_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
-    "negative_pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
-    "image_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
+    "prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
+    "pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
+    "negative_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
+    "negative_pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
+    "image_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
     "attention_mask": (prompt.explain_mask,),
     "sigmas": (scheduler_config.explain, schedule_lists.explain, schedule.explain, schedule_lists.shifted_again,
                scheduler_config.explain_rest),
