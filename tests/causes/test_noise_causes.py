@@ -3,7 +3,8 @@
 import torch
 from recorded_lab import finding, lab_of, normal, trace
 
-from whydiff.causes import noise, noise_steps
+from whydiff.causes.noise import draws
+from whydiff.causes.noise import steps as noise_steps
 from whydiff.formulas.noise_stream import find_source
 from whydiff.formulas.philox import cuda_randn
 from whydiff.places import Place
@@ -17,7 +18,7 @@ def seeded(seed):
 
 def explained(mine, theirs, seed=7):
     lab = lab_of(trace({"initial_noise": mine}, {"seed": seed}), trace({"initial_noise": theirs}, {"seed": seed}))
-    return [cause.id for cause in noise.explain(finding(lab, "initial_noise"), lab)]
+    return [cause.id for cause in draws.explain(finding(lab, "initial_noise"), lab)]
 
 
 def frames(seeds, shape=(1, 4, 6, 6)):
@@ -115,3 +116,17 @@ def test_step_noise_drawn_for_the_batch_or_for_each_item():
 def test_unrelated_noise_has_no_name():
     assert explained(normal(*SHAPE, seed=4711), normal(*SHAPE, seed=4712)) == []
     assert named(steps(stream(4711, 2)), steps(stream(4712, 2))) == []
+
+
+def test_parts_that_ranks_drew_with_seeds_of_their_own_are_named_on_either_side():
+    whole = torch.randn(SHAPE, generator=seeded(7))
+    kept = torch.cat([torch.randn(SHAPE, generator=seeded(7 + r))[:, :, 4 * r : 4 * r + 4] for r in range(2)], 2)
+    alone = torch.cat([torch.randn(1, 4, 8, 2, generator=seeded(7 + r)) for r in range(4)], 3)
+    for parts in (kept, alone):
+        assert explained(whole, parts) == ["rng-not-synchronised"] == explained(parts, whole)
+
+
+def test_parts_that_no_rank_drew_are_not_ranks():
+    whole = torch.randn(SHAPE, generator=seeded(7))
+    damaged = torch.cat([whole[:, :, :4], normal(1, 4, 4, 8, seed=987123)], 2)
+    assert explained(whole, damaged) == []

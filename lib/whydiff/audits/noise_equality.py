@@ -59,7 +59,7 @@ def audit(study) -> AuditResult:
 
 def recipe_of(study, tensor):
     """How a tensor of noise can be drawn again, or None where no recipe is found."""
-    from whydiff.causes.noise import seeds_to_try
+    from whydiff.causes.noise.draws import seeds_to_try
     from whydiff.formulas.noise import find_recipe
 
     if tensor is None:

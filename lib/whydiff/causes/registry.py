@@ -6,7 +6,6 @@ import os
 
 from whydiff.causes import (
     autocast,
-    calls,
     expert,
     frames,
     guidance,
@@ -16,18 +15,20 @@ from whydiff.causes import (
     lossy,
     model,
     model_input,
-    noise,
-    noise_steps,
     precision,
     prompt,
     schedule,
     schedule_lists,
     schedule_steps,
 )
+from whydiff.causes.calls import loop, reused
 from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
 from whydiff.causes.image import colour, conversion, given
 from whydiff.causes.inside import decoding
 from whydiff.causes.latents import condition, decode, moved, sign, start
+from whydiff.causes.leaks import prompts, race
+from whydiff.causes.noise import draws
+from whydiff.causes.noise import steps as noise_steps
 from whydiff.causes.scheduler import config as scheduler_config
 from whydiff.causes.scheduler import initial as scheduler_initial
 from whydiff.causes.scheduler import steps as scheduler_steps
@@ -38,17 +39,17 @@ EXPERIMENTS = {
     "init_image": (given.explain,),
     "mask": (given.explain_mask,),
     "image_latents": (decoding.explain, condition.explain_image_latents, moved.explain),
-    "initial_noise": (precision.explain_stored, noise.explain, moved.explain, start.explain_start),
+    "initial_noise": (precision.explain_stored, draws.explain, moved.explain, start.explain_start),
     "initial_latents": (precision.explain_stored, moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
-                        start.explain_start, noise.explain),
+                        start.explain_start, draws.explain),
     "latent_model_input": (start.explain_model_input, condition.explain, moved.explain),
     "step_noise": (noise_steps.explain,),
     "input_ids": (prompt.explain_ids,),
-    "prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
-    "pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
-    "negative_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
-    "negative_pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
-    "image_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
+    "prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
+    "pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
+    "negative_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
+    "negative_pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
+    "image_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
     "attention_mask": (prompt.explain_mask,),
     "sigmas": (scheduler_config.explain, schedule_lists.explain, schedule.explain, schedule_lists.shifted_again,
                scheduler_config.explain_rest),
@@ -56,8 +57,8 @@ EXPERIMENTS = {
                   scheduler_config.explain_rest),
     "alphas_cumprod": (scheduler_config.explain, schedule.explain_alphas, scheduler_config.explain_rest),
     "model_input": (guidance_input.explain, model_input.explain, prompt.explain_network_input),
-    "noise_pred_text": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
-    "noise_pred_uncond": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
+    "noise_pred_text": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain, race.explain_finding),
+    "noise_pred_uncond": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain, race.explain_finding),
     "noise_pred": (sign.explain_sign, guidance.explain),
     "latents": (sign.explain_sign, scheduler_steps.explain, schedule_steps.explain),
     "vae_latents": (decode.explain, moved.explain, decode.explain_noise, conversion.explain_nan),
@@ -69,7 +70,7 @@ EXPERIMENTS = {
 
 # Where the two tensors have no common shape (`finding.candidate` is empty; `lab.own_value(role, place)` has what each side made).
 SHAPES = {
-    "initial_noise": (noise.explain_pieces, frames.explain_latents),
+    "initial_noise": (draws.explain_pieces, frames.explain_latents),
     "initial_latents": (frames.explain_latents,),
     "decoded": (frames.explain_decoded,),
     "image": (conversion.explain_blank,),
@@ -82,7 +83,7 @@ SHAPES = {
     "model_input": (model_input.explain_per_token, prompt.explain_network_input_shapes),
 }
 # Where one side's network is evaluated at other steps, or another number of times.
-CALL_EXPERIMENTS = (calls.explain,)
+CALL_EXPERIMENTS = (loop.explain,)
 
 
 def explain(finding: Finding, lab) -> list[Explanation]:

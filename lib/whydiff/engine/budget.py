@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from whydiff.engine.neighbours import asked
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
 from whydiff.evidence.floor import ULP_RUNS
@@ -22,8 +23,10 @@ def planned_runs(case: Case) -> dict:
             plan[role] = {"runs": 0, "words": f"0 runs ({kind})"}
             continue
         floor = 2 * ULP_RUNS if role == floor_role else 0
-        plan[role] = {"runs": 3 + floor, "words": f"{3 + floor} runs (1 recorded, 2 of A-B-A"
-                      f"{f', {floor} for the noise floor' if floor else ''})"}  # fmt: skip
+        beside = int(asked(side.live.call))
+        runs = 3 + floor + beside
+        plan[role] = {"runs": runs, "words": f"{runs} runs (1 recorded, 2 of A-B-A{f', {floor} for the noise floor' if floor else ''}"
+                      f"{', 1 with other neighbours in its batch' if beside else ''})"}  # fmt: skip
     patient = "candidate" if "candidate" in live else floor_role
     plan["search"] = "no run (nothing can be run again)" if patient is None else \
         f"1 run of {patient} on the other side's inputs, about 2 for each cause, and 1 for each cause's share of the image"

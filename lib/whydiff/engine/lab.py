@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from whydiff.engine.casting import cast
+from whydiff.engine.requests import other_request
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
 from whydiff.evidence.checksums import checksums
@@ -132,7 +133,9 @@ class Lab:
             self.said(f"running {role} again, after another prompt (A-B-A)")
             self.between[role] = self.run(role, changes=other_request(side))
             repeats[role] = self.run(role)
-        role = "reference" if self.sides["reference"] else "candidate" if self.sides["candidate"] else None
+        # A side whose state moves from run to run has no floor to measure: the one that repeats itself has.
+        live = sorted(repeats, key=lambda role: (not alike(self.traces[role], repeats[role]), role != "reference"))
+        role = live[0] if live else None
         if role is None:
             trace = self.traces["reference"]
             self.floor = stored_floor(trace) if trace is not None else self.floor
@@ -314,6 +317,11 @@ class Lab:
         return (event.tensor, candidate) if event.tensor.shape == candidate.shape else None
 
 
+def alike(one: Trace, other: Trace) -> bool:
+    """Do two runs of one side hold the same, bit for bit, wherever both hold something?"""
+    return all(torch.equal(one[p].nan_to_num(), other[p].nan_to_num()) for p in other if p in one and one[p].shape == other[p].shape)
+
+
 def filler(values: Trace, arguments: set[str]) -> Callable[[Place], torch.Tensor | None] | None:
     """A `fill` for runs that gives the arguments named what they had where `values` were recorded."""
 
@@ -322,27 +330,3 @@ def filler(values: Trace, arguments: set[str]) -> Callable[[Place], torch.Tensor
         return None if event is None else event.tensor
 
     return fill if arguments else None
-
-
-def other_request(side: RunnableSide) -> dict:
-    """A request that differs in prompt and seed from the side's own: the B of A-B-A."""
-    changes = {}
-    if "prompt" in side.call:
-        prompt = side.call["prompt"]
-        changes["prompt"] = ["a green house"] * len(prompt) if isinstance(prompt, list) else "a green house"
-    if "seed" in side.call and side.call["seed"] is not None:
-        changes["seed"] = int(side.call["seed"]) + 1
-    return changes
-
-
-def other_conditions(side: RunnableSide) -> dict:
-    """A request with another negative prompt, and pictures turned upside down; empty where the call has neither."""
-    changes = {}
-    for key, value in side.call.items():
-        if key.startswith("negative_prompt") and isinstance(value, (str, list)):
-            changes[key] = "a green house" if isinstance(value, str) else ["a green house"] * len(value)
-        elif isinstance(value, torch.Tensor) and "image" in key and value.dim() >= 3:
-            changes[key] = value.flip(-2)
-        elif hasattr(value, "transpose") and hasattr(value, "getbands"):  # a PIL picture
-            changes[key] = value.transpose(1)  # FLIP_TOP_BOTTOM
-    return changes

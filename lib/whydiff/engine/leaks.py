@@ -6,12 +6,13 @@ import dataclasses
 
 import torch
 
-from whydiff.causes import leaks as causes
 from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.leaks import kept as causes
 from whydiff.causes.registry import attempt
 from whydiff.engine.agreement import drawn_globally
-from whydiff.engine.lab import Lab, other_conditions
+from whydiff.engine.lab import Lab
 from whydiff.engine.missing import evaluations
+from whydiff.engine.requests import alike_asked, other_conditions, other_request
 from whydiff.evidence.checksums import changed, checksums
 from whydiff.evidence.floor import STANDS_OUT, widen
 from whydiff.evidence.trace import Trace
@@ -21,6 +22,9 @@ from whydiff.places import Place, walk_key
 # Probes that hold what a request asks for, so that another request changes them.
 HELD = ("input_ids", "input_ids_2", "input_ids_3", "prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds",
         "negative_pooled_prompt_embeds", "image_embeds", "init_image", "mask", "image_latents", "model_input")  # fmt: skip
+
+# A side that differs from its own last run by this many floors, and by this much of its values, is no victim of rounding.
+BY_CHANCE, LEAST_CHANCE = 1000.0, 1e-3
 
 
 @dataclasses.dataclass
@@ -50,7 +54,11 @@ def leaked(lab: Lab) -> list[Leaked]:
         moving = any(_apart(lab, again, third, p) for p in places if p in third)
         if moving and not causes.simple_change(lab, places[0], again, third) and not _settles(lab, role, third, places) \
                 and not _keeps_changing(lab, role):  # fmt: skip
-            lab.notes.append(f"{role} is not deterministic: two runs in a row differ at {places[0]}")
+            known = _leak(lab, role, places[0], f"{role}: two runs of one request in a row give two results", counts, third, causes.certain)
+            if known.explanations or _beyond_rounding(lab, again, third, places):
+                found.append(known)
+            if not known.explanations:
+                lab.notes.append(f"{role} is not deterministic: two runs in a row differ at {places[0]}")
             for one, other in ((again, third), (first, again)):
                 widen(lab.floor.inherited, one, other)
                 widen(lab.floor.added, one, other)
@@ -66,13 +74,16 @@ def stale(lab: Lab) -> list[Leaked]:
     """Where one side's next request still holds values of its first request, and the other side's does not.
 
     Looked for where the first requests agree: with another prompt and seed, then with another negative prompt and picture.
+    Only where the same is changed on both sides: embeddings or latents that a caller hands over rightly stay as they are.
     """
     if None in lab.sides.values() or not lab.between:
         return []
+    first = lab.between if alike_asked(lab.sides, {role: other_request(side) for role, side in lab.sides.items()}) else {}
     changes = {role: other_conditions(side) for role, side in lab.sides.items()}
-    if all(changes.values()):
+    second = alike_asked(lab.sides, changes)
+    if second:
         lab.said("running both sides with other conditions after the first request")
-    for between in (lab.between, {role: lab.run(role, changes=changes[role]) for role in lab.sides} if all(changes.values()) else {}):
+    for between in (first, {role: lab.run(role, changes=changes[role]) for role in lab.sides} if second else {}):
         for place in sorted((p for p in lab.traces["reference"] if p.probe.split("/")[0] in HELD), key=walk_key) if between else ():
             kept = {role: _kept(lab.traces[role], run, place) for role, run in between.items()}
             if set(kept.values()) == {True, False}:
@@ -98,7 +109,7 @@ def _still(lab: Lab, role: str, place: Place, between) -> Leaked:
     return Leaked(finding, entry, [causes.still_held(role, place)])
 
 
-def _leak(lab: Lab, role: str, place: Place, why: str, counts: tuple[int, int], third: Trace) -> Leaked:
+def _leak(lab: Lab, role: str, place: Place, why: str, counts: tuple[int, int], third: Trace, explain=causes.explain) -> Leaked:
     first, again = lab.traces[role], lab.repeats[role]
     side = lab.sides[role]
     comparable = place in first and place in again and first[place].shape == again[place].shape
@@ -107,9 +118,21 @@ def _leak(lab: Lab, role: str, place: Place, why: str, counts: tuple[int, int], 
     leak = causes.Leak(role, place, first, lab.between[role], again, third,
                        changed(lab.held_before[role], checksums(side.components, side.call)), counts)  # fmt: skip
     finding = Finding(place.probe, [place], {}, {}, difference, floor, why)
-    explanations = attempt(lambda _finding, lab: causes.explain(leak, lab), finding, lab)
+    explanations = attempt(lambda _finding, lab: explain(leak, lab), finding, lab)
     entry = place.to_dict() | {"stage": "state_leakage", "run": 2, "difference": difference, "noise_floor": floor, "why": why}
     return Leaked(finding, entry, explanations)
+
+
+def _beyond_rounding(lab: Lab, one: Trace, other: Trace, places: list[Place]) -> bool:
+    """Do two runs in a row differ so much more than rounding, drawn anew everywhere, that no kernel's order of sums can be why?
+
+    Noise that is drawn by chance is told where it is drawn, and not here.
+    """
+    place = places[0]
+    if place.probe in ("initial_noise", "step_noise") or place not in one or place not in other or one[place].shape != other[place].shape:
+        return False
+    difference = relative_l2(one[place], other[place])
+    return difference > LEAST_CHANCE and difference > BY_CHANCE * lab.floor.of_run(place, one[place])
 
 
 def _settles(lab: Lab, role: str, third: Trace, places: list[Place]) -> bool:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 
 from whydiff.causes import size
-from whydiff.engine import summary
+from whydiff.engine import neighbours, summary
 from whydiff.engine.agreement import check_vacuous
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.effects import image_effects
@@ -83,6 +83,7 @@ def examine(lab: Lab) -> Study:
     with lab.as_far_as_runs_allow("measuring the noise floor, and what leaks from run to run,"):
         lab.measure_floor()
         leaks = leaked(lab)
+        neighbours.dependent(lab)
     case = lab.case
     found = Study(case, lab, [], [], [], Verdict(verdict="different", summary="", case=case.name, question=case.question,
                                                  evidence=dict(lab.evidence)), environment())  # fmt: skip

@@ -12,6 +12,7 @@ import math
 import torch
 
 from whydiff.causes import precision
+from whydiff.causes.calls import reused
 from whydiff.causes.finding import ABSENT, VALUES, Explanation, Finding
 from whydiff.causes.inside.explain import explain as explain_inside
 from whydiff.causes.registry import explain
@@ -182,6 +183,9 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
                     entry.probes.add(finding.probe)
             continue
         lab.said(f"looking for the cause at {finding.probe}")
+        again, finding = reused.apart(finding, lab)
+        known = [explanation.relation for earlier in named for explanation in earlier.explanations]
+        named += [Named(part, [explanation], {}) for part, explanation in again if explanation.relation not in known]
         entry = Named(finding, [], {})
         named.append(entry)
         explanations = explain(finding, lab)

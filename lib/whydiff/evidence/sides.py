@@ -50,6 +50,8 @@ class RunnableSide:
         self.name = name or getattr(subject, "__name__", type(subject).__name__)
         self.runs = 0
         self.global_draws: set[str] = set()  # the global generators that runs drew from
+        # A generator that the call holds is used up by a run: each run begins with the state that the caller gave it.
+        self._generators = [(held, held.get_state()) for held in _generators(self.call)]
         self.generator_device = str(self.call.get("generator_device", "cpu"))
         self._check_call()
 
@@ -130,6 +132,8 @@ class RunnableSide:
         recorder = recorder or Recorder()
         arguments = self.arguments(changes)
         seed_everything(0)
+        for held, state in self._generators:
+            held.set_state(state)
         before = _global_states()
         self.runs += 1
         try:
@@ -261,6 +265,12 @@ def seed_everything(seed: int) -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(seed % 2**32)
+
+
+def _generators(call: dict) -> list[torch.Generator]:
+    """The generators of a call, each once: alone under a key, or in a list with one for each item."""
+    values = [one for value in call.values() for one in (value if isinstance(value, (list, tuple)) else [value])]
+    return list({id(one): one for one in values if isinstance(one, torch.Generator)}.values())
 
 
 def _global_states() -> dict[str, bytes]:

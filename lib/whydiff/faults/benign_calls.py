@@ -145,3 +145,86 @@ def guidance_one(trial: Trial) -> None:
     for side in (trial.faulty, trial.healthy):
         side.call["guidance_scale"] = 1.0
     trial.faulty.call["negative_prompt"] = "a yellow circle"
+
+
+# --- the same request in other words ------------------------------------------------------------------------------------
+
+
+@benign("generator-in-a-list", "sd15")
+@benign("generator-in-a-list-flux", "flux")
+def generator_list(trial: Trial) -> None:
+    """The caller makes the generator, one for each item, where the other side is given a seed."""
+    trial.faulty.call["generator"] = [torch.Generator().manual_seed(trial.faulty.call.pop("seed"))]
+
+
+@benign("one-generator-for-both", "sd15_ancestral")
+def one_generator(trial: Trial) -> None:
+    """Both sides are handed one and the same generator object."""
+    shared = torch.Generator().manual_seed(trial.faulty.call["seed"])
+    for side in (trial.faulty, trial.healthy):
+        del side.call["seed"]
+        side.call["generator"] = shared
+
+
+@benign("prompt-in-a-list", "sd3")
+@benign("prompt-in-a-list-wan", "wan")
+@benign("prompt-in-a-list-sdxl", "sdxl")
+def prompt_list(trial: Trial) -> None:
+    """A list of one prompt, and one picture for it."""
+    call = trial.faulty.call
+    for key in ("prompt", "negative_prompt"):
+        if isinstance(call.get(key), str):
+            call[key] = [call[key]]
+    call["num_videos_per_prompt" if trial.faulty.kind == "wan" else "num_images_per_prompt"] = 1
+
+
+@benign("second-prompt-spelt-out", "flux")
+@benign("second-prompt-spelt-out-sdxl", "sdxl")
+def second_prompt(trial: Trial) -> None:
+    """What the second encoder reads by default is given to it."""
+    trial.faulty.call["prompt_2"] = trial.faulty.call["prompt"]
+
+
+@benign("callback-registered", "sd15_euler")
+@benign("callback-registered-qwen", "qwen")
+def callback(trial: Trial) -> None:
+    """A callback that looks at the latents and hands them back."""
+
+    def look(_pipeline, _step, _timestep, tensors):
+        return {"latents": tensors["latents"]}
+
+    trial.faulty.call["callback_on_step_end"] = look
+
+
+@benign("served-others-before", "sd15")
+@benign("served-others-before-flux", "flux")
+@benign("served-others-before-wan", "wan")
+def served(trial: Trial) -> None:
+    """A warm process: three other requests came first, one of them of another size."""
+    from whydiff.faults.trial import another_call
+
+    host = another_call(trial.faulty)
+    for more in ({}, {"num_inference_steps": 3}, {"height": host.call["height"] + 16} if "height" in host.call else {}):
+        call = dict(host.call) | more
+        seed = call.pop("seed")
+        with torch.no_grad():
+            trial.faulty.pipeline(**call, generator=torch.Generator().manual_seed(seed))
+
+
+@benign("slicing-switched-on-and-off", "sd15_dpm")
+@benign("slicing-switched-on-and-off-sdxl", "sdxl")
+def slicing(trial: Trial) -> None:
+    """Attention and the decoder in slices and tiles, and back."""
+    pipeline = trial.faulty.pipeline
+    pipeline.enable_attention_slicing(1)
+    pipeline.vae.enable_slicing()
+    pipeline.vae.enable_tiling()
+    pipeline.disable_attention_slicing()
+    pipeline.vae.disable_slicing()
+    pipeline.vae.disable_tiling()
+
+
+@benign("network-output-as-tuple", "sd3")
+def as_tuple(trial: Trial) -> None:
+    """The caller asks for a tuple in place of an output object."""
+    trial.faulty.call["return_dict"] = False

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.noise_items import LEAST_PREFIX
+from whydiff.causes.noise.items import LEAST_PREFIX
 from whydiff.errors import Trouble
 from whydiff.measure.layouts import TOKEN_ORDERS, find_layout, packing
 from whydiff.measure.relations import find_relation

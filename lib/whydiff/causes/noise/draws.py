@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.noise_items import compare_items, other_geometry, reordered
+from whydiff.causes.noise import ranks
+from whydiff.causes.noise.items import compare_items, other_geometry, reordered
 from whydiff.formulas.noise import NoiseRecipe
 from whydiff.formulas.noise_stream import ItemRecipes, find_source
 from whydiff.measure.compare import relative_l2
@@ -65,7 +66,7 @@ def compare_draws(finding: Finding, lab, mine: torch.Tensor, theirs: torch.Tenso
     given = len(given_seeds(lab))
     reference, candidate = (find_source(t, seeds_to_try(lab), given) for t in (mine, theirs))
     if reference is None or candidate is None:
-        return other_geometry(finding, lab, mine, theirs)
+        return ranks.explain(mine, theirs, reference, candidate, seeds_to_try(lab)) or other_geometry(finding, lab, mine, theirs)
     again = candidate.draw().to(theirs.dtype)
     left = relative_l2(theirs, again)
     share = 1.0 - (left / finding.difference) ** 2 if finding.difference else 1.0

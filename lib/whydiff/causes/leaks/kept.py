@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-
-import torch
-
 from whydiff.causes.finding import Explanation
+from whydiff.causes.leaks import race, weights
+from whydiff.causes.leaks.leak import Leak, apart, cause, same
 from whydiff.evidence.trace import Trace
-from whydiff.measure.compare import relative_l2
 from whydiff.measure.relations import find_relation
 from whydiff.places import Place, family
 
-ROUNDING = 2.0**-7  # relative size of one rounding to bfloat16, the coarsest type in which adapters are fused
 SIMPLE = ("sign", "scale", "offset", "affine", "zeroed", "clamped", "range")
-
-
-@dataclasses.dataclass(frozen=True)
-class Leak:
-    """`role`'s runs A (`first`), B (`other`), A again (`again`) and once more (`third`); `place` is the first at which the
-    first two A differ.
-
-    `changed` are weights, buffers and call arguments that are no longer what they were before the first run.
-    """
-
-    role: str
-    place: Place
-    first: Trace
-    other: Trace
-    again: Trace
-    third: Trace
-    changed: list[str]
-    evaluations: tuple[int, int]  # of the network, in both A
 
 
 def explain(leak: Leak, lab) -> list[Explanation]:
     """`cache-spent-state`, `stale-prompt-cache`, `inplace-modification`, ... where the recorded runs or a repair show it."""
-    for experiment in (_calls, _arguments, _weights, _stale, _shared, _scheduler, _decoder, _scaled):
+    return _first(leak, lab, (_calls, _arguments, weights.explain, _reused, _stale, _shared, _scheduler, _decoder, _scaled, race.explain))
+
+
+def certain(leak: Leak, lab) -> list[Explanation]:
+    """Those that hold even where no two runs of the side are alike: what a run has is found, bit for bit, in a run before it."""
+    return _first(leak, lab, (_reused, _stale, _shared, race.explain))
+
+
+def _first(leak: Leak, lab, experiments) -> list[Explanation]:
+    for experiment in experiments:
         found = experiment(leak, lab)
         if found is not None:
             return [found]
     return []
-
-
-def _leak(leak: Leak, id_: str, statement: str, experiment: str, fix: str, relation: dict, equivalent=()) -> Explanation:
-    return Explanation(id=id_, stage="state_leakage", probe=leak.place.probe, statement=f"{leak.role}: {statement}", experiment=experiment,
-                       fix=fix, relation={"side": leak.role, **relation}, explained=1.0, departs=leak.role,
-                       equivalent=list(equivalent))  # fmt: skip
 
 
 def _calls(leak: Leak, lab) -> Explanation | None:
@@ -55,9 +35,36 @@ def _calls(leak: Leak, lab) -> Explanation | None:
     one, two = leak.evaluations
     if one == two:
         return None
-    return _leak(leak, "cache-spent-state", f"the same request evaluates the network {one} times at first and {two} times after another request",
+    return cause(leak, "cache-spent-state", f"the same request evaluates the network {one} times at first and {two} times after another request",
                  "counted the evaluations in two runs of one request, with another request between them",
                  "make the state of the cache anew for each request", {"kind": "evaluations", "first": one, "again": two})  # fmt: skip
+
+
+def _reused(leak: Leak, lab) -> Explanation | None:
+    """The network gives the prediction of an earlier step again, in one of two equal requests and not in the other, or begins
+    with what the request before it ended with: a step cache goes on from where that request left it."""
+    if not leak.place.probe.startswith("noise_pred") or leak.place.step is None:
+        return None
+    again = leak.again.events.get(leak.place)
+    last = [event.tensor for place, event in leak.other.events.items() if place.probe == leak.place.probe]
+    if again is not None and leak.place.step == 0 and again.tensor.any() and any(same(again.tensor, t) for t in last):
+        return cause(leak, "cache-spent-state", "the first prediction of a request is one of the request before it",
+                     f"compared {leak.place} of the second run with the predictions of the request between: equal, bit for bit",
+                     "make the state of the cache anew for each request", {"kind": "reused", "first": [], "again": [0]})  # fmt: skip
+    one, two = (repeated_steps(run, leak.place) for run in (leak.first, leak.again))
+    if leak.place.step not in set(one) ^ set(two):
+        return None
+    words = [f"at {len(steps)} ({', '.join(map(str, steps[:6]))})" if steps else "at none" for steps in (one, two)]
+    return cause(leak, "cache-spent-state", f"the network gives its prediction of the step before again {words[0]} of the steps at first, and "
+                 f"{words[1]} when the same request comes after another one",
+                 "compared each prediction with the one of the step before, in two runs of one request with another request between them",
+                 "make the state of the cache anew for each request", {"kind": "reused", "first": one[:64], "again": two[:64]})  # fmt: skip
+
+
+def repeated_steps(run: Trace, place: Place) -> list[int]:
+    """Steps at which a run holds, bit for bit, what it held at `place` one step earlier."""
+    at = {p.step: run[p] for p in run.at(place.probe) if p.step is not None and (p.branch, p.occurrence) == (place.branch, place.occurrence)}
+    return [k for k in sorted(at) if k - 1 in at and same(at[k], at[k - 1]) and bool(at[k].any())]
 
 
 def _arguments(leak: Leak, lab) -> Explanation | None:
@@ -65,77 +72,21 @@ def _arguments(leak: Leak, lab) -> Explanation | None:
     names = [name for name in leak.changed if name.startswith("call.")]
     if not names:
         return None
-    return _leak(leak, "inplace-modification", f"it writes to {', '.join(names)}, a tensor that the caller passed",
+    return cause(leak, "inplace-modification", f"it writes to {', '.join(names)}, a tensor that the caller passed",
                  f"summed the tensors of the call before and after the runs: {', '.join(names)} changed",
                  "copy the argument before changing it", {"kind": "changed", "names": names}, ("shared-sample-object",))  # fmt: skip
-
-
-def _weights(leak: Leak, lab) -> Explanation | None:
-    """Weights or buffers changed while it ran. Put back from the other side, the first result must come back."""
-    names = [name for name in leak.changed if not name.startswith("call.")]
-    if not names:
-        return None
-    sizes = _put_back_sizes(leak.role, names, lab)
-    if sizes is None:
-        return None
-    with _put_back(leak.role, names, lab):
-        once_more = lab.run(leak.role)
-    if _apart(lab, leak, once_more, leak.place):
-        return None
-    scales = all("scale" in name.rpartition(".")[2] for name in names)
-    small = max(sizes) <= ROUNDING
-    id_ = "quant-scale-overwritten" if scales else "lora-unfuse-residual" if small else "offload-corrupts-weights"
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return _leak(leak, id_, f"running it changes {shown} (relative change {max(sizes):.2g})",
-                 "put these tensors back as the other side has them: the request gives its first result again",
-                 "keep what is computed while running apart from the weights, and restore them from the file",
-                 {"kind": "weights", "names": names[:16], "relative_change": max(sizes)},
-                 ("inplace-modification", "quant-scale-overwritten", "lora-unfuse-residual", "offload-corrupts-weights"))  # fmt: skip
-
-
-def _tensors(side, names: list[str]) -> dict[str, torch.Tensor]:
-    held = {}
-    for component, root in side.components.items():
-        if isinstance(root, torch.nn.Module):
-            held |= {f"{component}/{n}": t for n, t in (*root.named_parameters(), *root.named_buffers())}
-    return {name: held[name] for name in names if name in held}
-
-
-def _put_back_sizes(role: str, names: list[str], lab) -> list[float] | None:
-    """How far each changed tensor is from the other side's of that name; None where the other side does not have them all."""
-    other = lab.sides["reference" if role == "candidate" else "candidate"]
-    if other is None:
-        return None
-    mine, theirs = _tensors(lab.sides[role], names), _tensors(other, names)
-    if set(mine) != set(names) or set(theirs) != set(names) or any(mine[n].shape != theirs[n].shape for n in names):
-        return None
-    return [relative_l2(theirs[n].detach(), mine[n].detach()) for n in names]
-
-
-@contextlib.contextmanager
-def _put_back(role: str, names: list[str], lab):
-    other = lab.sides["reference" if role == "candidate" else "candidate"]
-    mine, theirs = _tensors(lab.sides[role], names), _tensors(other, names)
-    kept = {name: tensor.detach().clone() for name, tensor in mine.items()}
-    try:
-        for name, tensor in mine.items():
-            tensor.data.copy_(theirs[name])
-        yield
-    finally:
-        for name, tensor in mine.items():
-            tensor.data.copy_(kept[name])
 
 
 def _stale(leak: Leak, lab) -> Explanation | None:
     """What the second run holds at the place is what the request between had there."""
     mine, between, again = (run.events.get(leak.place) for run in (leak.first, leak.other, leak.again))
-    if None in (mine, between, again) or not _same(between.tensor, again.tensor) or _same(mine.tensor, between.tensor):
+    if None in (mine, between, again) or not same(between.tensor, again.tensor) or same(mine.tensor, between.tensor):
         return None
     kind = family(leak.place.probe)
     id_ = "stale-prompt-cache" if leak.place.stage == "prompt_encoding" else "stale-control-tensor" if kind == "model_input" else None
     if id_ is None:
         return None
-    return _leak(leak, id_, f"{leak.place.probe} of a request is that of the request before it",
+    return cause(leak, id_, f"{leak.place.probe} of a request is that of the request before it",
                  f"ran another request in between: {leak.place} then holds that request's values, bit for bit",
                  "key the cache on everything that its content depends on, or clear it between requests",
                  {"kind": "stale", "probe": leak.place.probe})  # fmt: skip
@@ -159,8 +110,8 @@ def _shared(leak: Leak, lab) -> Explanation | None:
         return None
     for name, run in (("the request before it", leak.other), ("its own first run", leak.first)):
         for place, event in run.events.items():
-            if place.probe != leak.place.probe and place.step is not None and _same(event.tensor, again.tensor):
-                return _leak(leak, "shared-sample-object", f"{leak.place.probe} of a request is what {name} held at {place}",
+            if place.probe != leak.place.probe and place.step is not None and same(event.tensor, again.tensor):
+                return cause(leak, "shared-sample-object", f"{leak.place.probe} of a request is what {name} held at {place}",
                              f"compared {leak.place} of the second run with everything recorded before: equal to {place}",
                              "start each request from a tensor of its own", {"kind": "shared", "place": str(place)},
                              ("inplace-modification",))  # fmt: skip
@@ -178,11 +129,11 @@ def _scheduler(leak: Leak, lab) -> Explanation | None:
         once_more = lab.run(leak.role)
     finally:
         side.subject.scheduler = scheduler
-    if _apart(lab, leak, once_more, leak.place):
+    if apart(lab, leak, once_more, leak.place):
         return None
     drawn = any(p.probe == "step_noise" for p in leak.first) or type(scheduler).__name__.endswith("SDEScheduler")
     id_ = "noise-sampler-reused" if drawn else "inplace-modification"
-    return _leak(leak, id_, "its scheduler keeps something from one request to the next" + (" (its stream of noise)" if drawn else ""),
+    return cause(leak, id_, "its scheduler keeps something from one request to the next" + (" (its stream of noise)" if drawn else ""),
                  "made the scheduler anew from its own configuration: the request gives its first result again",
                  "make the scheduler's state anew in set_timesteps", {"kind": "state", "of": "scheduler"})  # fmt: skip
 
@@ -190,9 +141,9 @@ def _scheduler(leak: Leak, lab) -> Explanation | None:
 def _decoder(leak: Leak, lab) -> Explanation | None:
     """Equal latents reach the decoder and it makes something else of them: the decoder keeps something."""
     latents = Place("vae_latents")
-    if leak.place.stage != "vae" or latents not in leak.first or not _same(leak.first[latents], leak.again.events[latents].tensor):
+    if leak.place.stage != "vae" or latents not in leak.first or not same(leak.first[latents], leak.again.events[latents].tensor):
         return None
-    return _leak(leak, "conv-cache-leak", "its decoder keeps something from one request to the next",
+    return cause(leak, "conv-cache-leak", "its decoder keeps something from one request to the next",
                  "decoded the same latents in both runs: the results differ, and no weight has changed",
                  "clear the decoder's feature cache before and after each decode", {"kind": "state", "of": "vae"})  # fmt: skip
 
@@ -202,7 +153,7 @@ def _scaled(leak: Leak, lab) -> Explanation | None:
     relation, again = simple_change(lab, leak.place, leak.first, leak.again), simple_change(lab, leak.place, leak.again, leak.third)
     if relation is None or again is None or leak.place.stage in ("vae", "post_processing"):
         return None
-    return _leak(leak, "inplace-modification", f"{leak.place.probe} changes from run to run by the same operation: {again.words}",
+    return cause(leak, "inplace-modification", f"{leak.place.probe} changes from run to run by the same operation: {again.words}",
                  f"compared runs of one request in a row at {leak.place}: {again}", "do not write to a tensor that is used again",
                  {"kind": "in_place", "relation": again.kind, **again.parameters}, ("shared-sample-object",))  # fmt: skip
 
@@ -213,12 +164,3 @@ def simple_change(lab, place: Place, one: Trace, other: Trace):
         return None
     relation = find_relation(one[place], other[place], lab.floor.of_run(place, one[place]))
     return relation if relation is not None and relation.kind.startswith(SIMPLE) else None
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
-
-
-def _apart(lab, leak: Leak, run: Trace, place: Place) -> bool:
-    event, first = run.events.get(place), leak.first[place]
-    return event is None or event.tensor.shape != first.shape or lab.differs_between_runs(place, first, event.tensor)

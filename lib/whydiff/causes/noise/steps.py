@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.noise import given_seeds, seeds_to_try
+from whydiff.causes.noise.draws import given_seeds, seeds_to_try
 from whydiff.formulas.noise_stream import ItemRecipes, find_source
 from whydiff.places import Place
 
