@@ -12,14 +12,16 @@ import dataclasses
 
 import torch
 
-from whydiff.engine.lab import Lab
+from whydiff.engine.lab import OTHER, Lab
 from whydiff.evidence.diffusers_probes import denoisers
 from whydiff.evidence.floor import STANDS_OUT, mover, own_ulp
+from whydiff.evidence.functions import functions_of
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.sides import RunnableSide
 from whydiff.evidence.trace import Trace
 from whydiff.measure.alignment import Alignment, ModulePair, Output, align
 from whydiff.measure.compare import relative_l2
+from whydiff.measure.pairing import Sought, with_functions
 from whydiff.places import stage_of
 
 CONTAINERS = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
@@ -50,16 +52,22 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
         return None
     own = lab.traces["reference"]
     lab.said("recording the modules of both sides on the same inputs")
-    runs = {role: recorded(lab, role, step, stage, lab.put_into(role, own), changes) for role in ("reference", "candidate")}
-    moved = recorded(lab, "reference", step, stage, mover(own, 0), changes)
-    outputs = {role: module_outputs(run, step) for role, run in runs.items()}
+    outputs, sought = {}, {}
+    for role in ("reference", "candidate"):  # what a module of one side makes, a function may make on the other
+        look = sought[role].look if role in sought else None
+        run = recorded(lab, role, step, stage, lab.put_into(role, own), changes, look)
+        outputs[role] = module_outputs(run, step)
+        sought[OTHER[role]] = Sought(outputs[role])
     if not all(outputs.values()):
         return None
+    moved = recorded(lab, "reference", step, stage, mover(own, 0), changes, sought["reference"].look)
     floors = {event.name: own_ulp(event.tensor) for event in outputs["reference"]}
     for event, again in zip(outputs["reference"], module_outputs(moved, step)):
         if event.name == again.name:
             floors[event.name] = max(floors[event.name], relative_l2(event.tensor, again.tensor))
     alignment = align(outputs["reference"], outputs["candidate"], lab.sides["reference"].components, lab.sides["candidate"].components)
+    pairing = with_functions(alignment.pairing, sought["candidate"].found, sought["reference"].found)
+    alignment = Alignment(alignment.pairs, pairing.unpaired_reference, pairing.unpaired_candidate, pairing)
     first = next((pair for pair in alignment.pairs if not pair.difference <= STANDS_OUT * floors[pair.reference]), None)
     if first is None:
         return ModuleWalk(step, alignment, floors, None)
@@ -83,8 +91,11 @@ class _Enough(BaseException):
     """Ends a run inside the pipeline's own loop once the step of interest is over; no Exception, so that nobody catches it."""
 
 
-def recorded(lab: Lab, role: str, step: int | None, stage: str, substitute, changes: dict | None) -> Trace:
-    """One run with the modules of a stage recorded at `step`, given up after that step unless the stage comes later."""
+def recorded(lab: Lab, role: str, step: int | None, stage: str, substitute, changes: dict | None, look=None) -> Trace:
+    """One run with the modules of a stage recorded at `step`, given up after that step unless the stage comes later.
+
+    `look(name, tensor)` sees what functions return inside those modules at that step.
+    """
 
     def put(place, own):
         if stage != "vae" and place.probe == "latents" and place.step is not None and place.step >= (step or 0):
@@ -94,7 +105,13 @@ def recorded(lab: Lab, role: str, step: int | None, stage: str, substitute, chan
     side = lab.sides[role]
     recorder = Recorder(substitute=put, modules=module_globs(side, stage), steps=None if step is None else [step])
     lab.runs += 1
-    with contextlib.suppress(_Enough):
+    parts = {glob.partition("/")[0]: side.components[glob.partition("/")[0]] for glob in recorder.modules}
+
+    def seen(name: str, tensor: torch.Tensor) -> None:
+        if step is None or recorder.step in (step, None):
+            look(name, tensor)
+
+    with contextlib.suppress(_Enough), functions_of(parts, look and seen):
         side.run(recorder, changes if role == lab.patient else None)
     return recorder.trace
 
