@@ -67,7 +67,8 @@ def paired(reference, candidate):
 
 def test_an_activation_module_is_paired_with_the_function_that_computes_the_same_in_the_same_block():
     found = paired(*pair_of_networks())
-    assert {(p.reference, p.candidate) for p in found.functions} == {("net/blocks.0.act", "net/blocks.0 silu"), ("net/blocks.1.act", "net/blocks.1 silu")}
+    made = {(p.reference, p.candidate) for p in found.functions}
+    assert made == {("net/blocks.0.act", "net/blocks.0 silu"), ("net/blocks.1.act", "net/blocks.1 silu")}
     assert found.unpaired_reference == [] and found.compared()["modules_unpaired"] == []
 
 

@@ -67,6 +67,7 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
             floors[event.name] = max(floors[event.name], relative_l2(event.tensor, again.tensor))
     alignment = align(outputs["reference"], outputs["candidate"], lab.sides["reference"].components, lab.sides["candidate"].components)
     pairing = with_functions(alignment.pairing, sought["candidate"].found, sought["reference"].found)
+    lab.modules_compared[stage] = {key: value for key, value in pairing.compared().items() if key.startswith("modules")}
     alignment = Alignment(alignment.pairs, pairing.unpaired_reference, pairing.unpaired_candidate, pairing)
     first = next((pair for pair in alignment.pairs if not pair.difference <= STANDS_OUT * floors[pair.reference]), None)
     if first is None:

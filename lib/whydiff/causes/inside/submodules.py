@@ -88,8 +88,8 @@ def _never_fed(inside: Inside, name: str, departs: str, probe: str) -> Explanati
         id="guidance-tensor-none", stage="guidance", probe=probe, equivalent=["guidance-embedder-dropped"], departs=departs, module=inside.name,
         statement=f"the {departs}'s network is called without {argument}, so {name} adds nothing",
         relation={"kind": "argument", "argument": argument, departs: None, "module": name}, explained=1.0,
-        experiment=f"set the output of {name} to zero in the {OTHER[departs]}: {inside.names[OTHER[departs]]} then puts out what the {departs}'s does, "
-                   f"whose network received no {argument}",
+        experiment=f"set the output of {name} to zero in the {OTHER[departs]}: {inside.names[OTHER[departs]]} then puts out what the "
+                   f"{departs}'s does, whose network received no {argument}",
         fix=f"pass {argument} to the {departs}'s network, and see that {name} is used")  # fmt: skip
 
 
