@@ -52,8 +52,9 @@ def _known(call: Call, others: dict[str, Call], tolerance: float) -> bool:
 
 def _made(lab, entry: Inside, regions, children, paired, calls, names) -> Between:
     modules = {role: find(lab.sides[role], regions[role].name) for role in ROLES}
-    return Between(dict(names), modules, entry.roots, regions, entry.difference, entry.floor, entry.step, entry.stage,
-                   children=children, paired=paired, around=calls)  # fmt: skip
+    called = {role: regions[role].name for role in ROLES}
+    return Between(called, modules, entry.roots, regions, entry.difference, entry.floor, entry.step, entry.stage,
+                   children=children, paired=paired, around=calls, place=dict(names))  # fmt: skip
 
 
 def _key(paired: str) -> str:

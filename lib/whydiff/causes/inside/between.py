@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map
@@ -26,12 +27,19 @@ MOST_SUSPECTS = 24
 class Between(Inside):
     """`children`: the modules whose first input is the value; None where the value is what the module itself puts out.
 
-    `paired` are the modules of each side that have a counterpart, `around` all recorded calls of each side.
+    `paired` are the modules of each side that have a counterpart, `around` all recorded calls of each side, and `place` the
+    modules to name while nothing explains the difference.
     """
 
     children: dict[str, torch.nn.Module | None] = dataclasses.field(default_factory=dict)
     paired: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     around: dict[str, dict[str, Call]] = dataclasses.field(default_factory=dict)
+    place: dict[str, str | None] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        other = self.place or self.names
+        counterpart = {"module_reference": other["reference"]} if other["reference"] != other["candidate"] else {}
+        return super().to_dict() | {"module": other["candidate"]} | counterpart
 
     def run(self, role: str, module: torch.nn.Module | None = None) -> torch.Tensor:
         """The value as a side makes it of its own recorded inputs."""
