@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from whydiff.causes.inside.between import Between
@@ -21,7 +23,11 @@ def between(lab, walk: ModuleWalk, entry: Inside, calls: dict[str, dict[str, Cal
     if not all(first.values()) or walk.first.part_reference or walk.first.part_candidate:
         return entry
     if walk.itself:
-        return _made(lab, entry, first, dict.fromkeys(ROLES), paired, calls, entry.names) if first["candidate"].name == entry.name else entry
+        if first["candidate"].name != entry.name:
+            return entry
+        made = _made(lab, entry, first, dict.fromkeys(ROLES), paired, calls, entry.names)
+        made.index = {role: int(re.search(r"( output (\d+))?$", getattr(walk.first, role))[2] or 0) for role in ROLES}
+        return made
     makers = {role: maker(calls[role], first[role], paired[role]) for role in ROLES}
     regions = {role: made[0] for role, made in makers.items()}
     if not all(regions.values()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 
 import torch
 
@@ -22,6 +23,7 @@ from whydiff.evidence.trace import Trace
 from whydiff.measure.alignment import Alignment, ModulePair, Output, align
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.pairing import Sought, with_functions
+from whydiff.measure.pairing.outputs import arranged, difference
 from whydiff.places import stage_of
 
 CONTAINERS = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
@@ -69,7 +71,10 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
     pairing = with_functions(alignment.pairing, sought["candidate"].found, sought["reference"].found)
     lab.modules_compared[stage] = {key: value for key, value in pairing.compared().items() if key.startswith("modules")}
     alignment = Alignment(alignment.pairs, pairing.unpaired_reference, pairing.unpaired_candidate, pairing)
-    first = next((pair for pair in alignment.pairs if not pair.difference <= STANDS_OUT * floors[pair.reference]), None)
+    departing = [pair for pair in alignment.pairs if not pair.difference <= STANDS_OUT * floors[pair.reference]]
+    tensors_of = {event.name: event.tensor for event in outputs["reference"]}
+    first = next((pair for i, pair in enumerate(departing) if pair.evidence != "contents"
+                  or _makes_depart(lab, pair, departing[i + 1 :], tensors_of, step, stage, changes)), None)  # fmt: skip
     if first is None:
         return ModuleWalk(step, alignment, floors, None)
     names = bare(first.reference), bare(first.candidate)
@@ -78,6 +83,32 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
         names, inside = (surrounding(lab.sides["reference"], names[0]), surrounding(lab.sides["candidate"], names[1])), False
     known = inside or names[0] == names[1]  # further out, counterparts are only certain where names are the same
     return ModuleWalk(step, alignment, floors, first, names[1], names[0] if known else None, inside)
+
+
+def _makes_depart(lab: Lab, pair: ModulePair, later: list[ModulePair], own: dict[str, torch.Tensor], step, stage, changes) -> bool:
+    """Blocks around the same layers may end in different places (before or after a residual is added). Is this pair no such
+    case: do later modules come nearer to their counterparts when the candidate goes on with what the reference's block made?"""
+    which = pair.candidate.partition(")")[0].rpartition("(")[2] if "(" in pair.candidate else ""
+    after = next((p for p in later if p.evidence != "contents" and not (p.part_reference or p.part_candidate) and p.reference in own
+                  and (not which or f"({which})" in p.candidate)), None)  # fmt: skip
+    module = find(lab.sides["candidate"], bare(pair.candidate))
+    if after is None or module is None:
+        return after is None
+    number = int((re.search(r" output (\d+)", pair.candidate) or [0, 0])[1])
+
+    def put(_module, _args, output):
+        several = list(output) if type(output) in (tuple, list) else [output]
+        if number < len(several) and isinstance(several[number], torch.Tensor) and several[number].numel() == own[pair.reference].numel():
+            several[number] = arranged(own[pair.reference], several[number].cpu()).to(several[number])
+        return type(output)(several) if type(output) in (tuple, list) else several[0]
+
+    handle = module.register_forward_hook(put)
+    try:
+        run = recorded(lab, "candidate", step, stage, lab.put_into("candidate", lab.traces["reference"]), changes)
+    finally:
+        handle.remove()
+    again = {event.name: event.tensor for event in module_outputs(run, step)}
+    return after.candidate in again and difference(own[after.reference], again[after.candidate]) < 0.5 * after.difference
 
 
 def module_globs(side: RunnableSide, stage: str) -> list[str]:

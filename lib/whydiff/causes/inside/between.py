@@ -27,7 +27,7 @@ MOST_SUSPECTS = 24
 class Between(Inside):
     """`children`: the modules whose first input is the value; None where the value is what the module itself puts out.
 
-    `paired` are the modules of each side that have a counterpart, `around` all recorded calls of each side, and `place` the
+    `paired` are the modules of each side that have a counterpart, `around` all recorded calls of each side, `place` the
     modules to name while nothing explains the difference.
     """
 
@@ -35,6 +35,7 @@ class Between(Inside):
     paired: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     around: dict[str, dict[str, Call]] = dataclasses.field(default_factory=dict)
     place: dict[str, str | None] = dataclasses.field(default_factory=dict)
+    index: dict[str, int] = dataclasses.field(default_factory=dict)  # which of several outputs
 
     def to_dict(self) -> dict[str, Any]:
         other = self.place or self.names
@@ -56,7 +57,7 @@ class Between(Inside):
         finally:
             if handle is not None:
                 handle.remove()
-        return seen[0] if child is not None else tensors_in(output)[0]
+        return seen[0] if child is not None else tensors_in(output)[self.index.get(role, 0)]
 
     @property
     def foreign(self) -> bool:

@@ -162,9 +162,14 @@ class _Pairing:
         inner = [(p.reference, p.candidate) for p in self.matcher.pairs]
         for a, b in rest.same_contents(inner, *(self.kinds[side] for side in (0, 1))):
             events = [self.by_module[side].get(name, []) for side, name in enumerate((a, b))]
-            for i, j in zip(*events, strict=True) if len(events[0]) == len(events[1]) else ():
-                mine, theirs = self.events[0][i], self.events[1][j]
-                if i < departs and mine.tensor.numel() == theirs.tensor.numel() and not self._several(0, mine) and not self._several(1, theirs):
+            if len(events[0]) != len(events[1]):
+                continue
+            if any(self._several(side, self.events[side][k]) for side in (0, 1) for k in events[side]):
+                # Implementations order their outputs as they like: the only one left is the other's only one left.
+                events = [[k for k in events[side] if k in self.open[side]] for side in (0, 1)]
+                events = events if len(events[0]) == len(events[1]) == 1 else [[], []]
+            for i, j in zip(*events, strict=True):
+                if i < departs and self.events[0][i].tensor.numel() == self.events[1][j].tensor.numel():
                     self._add(i, j, "contents", 0.8)
 
     # --- what speaks for a pair --------------------------------------------------------------------------------
