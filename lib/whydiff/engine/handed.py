@@ -20,10 +20,10 @@ def between(lab, walk: ModuleWalk, entry: Inside, calls: dict[str, dict[str, Cal
     """`entry`, the place that the walk found, with what experiments need to run each side's own code there."""
     paired = {role: {bare(getattr(pair, role)) for pair in walk.alignment.pairs} for role in ROLES}
     first = {role: calls[role].get(_key(getattr(walk.first, role))) for role in ROLES}
-    if not all(first.values()) or walk.first.part_reference or walk.first.part_candidate:
+    if not all(first.values()):
         return entry
     if walk.itself:
-        if first["candidate"].name != entry.name:
+        if first["candidate"].name != entry.name or walk.first.part_reference or walk.first.part_candidate:
             return entry
         made = _made(lab, entry, first, dict.fromkeys(ROLES), paired, calls, entry.names)
         made.index = {role: int(re.search(r"( output (\d+))?$", getattr(walk.first, role))[2] or 0) for role in ROLES}
@@ -34,8 +34,13 @@ def between(lab, walk: ModuleWalk, entry: Inside, calls: dict[str, dict[str, Cal
         return entry
     children = {role: first[role].module if handed else None for role, (_, handed) in makers.items()}
     tolerance = STANDS_OUT * entry.floor
-    certain = all(_known(regions[role], calls[other], tolerance) for role, other in zip(ROLES, ROLES[::-1]))
-    names = {role: regions[role].name for role in ROLES} if certain else entry.names
+    agreeing = {role: _before(walk, role) for role in ROLES}
+    certain = {role: _known(regions[role], calls[other], [c for c in calls[role].values() if c.name in agreeing[role]], tolerance)
+               for role, other in zip(ROLES, ROLES[::-1])}  # fmt: skip
+    names = dict(entry.names)
+    for role in ROLES:  # a module that puts the value out and received nothing new is the place, whatever the other side does
+        if all(certain.values()) or (certain[role] and children[role] is None):
+            names[role] = regions[role].name
     return _made(lab, entry, regions, children, paired, calls, names)
 
 
@@ -49,10 +54,18 @@ def maker(calls: dict[str, Call], receiver: Call, paired: set[str]) -> tuple[Cal
     return calls.get(receiver.parent) if receiver.parent else None, True
 
 
-def _known(call: Call, others: dict[str, Call], tolerance: float) -> bool:
-    """Has a call received nothing but values that the other side has, too?"""
-    seen = {id(t): t for other in others.values() for t in tensors_in((other.inputs, other.output)) if t.is_floating_point()}
-    return all(any(t.numel() == mine.numel() and difference(mine, t) <= tolerance for t in seen.values())
+def _before(walk: ModuleWalk, role: str) -> set[str]:
+    """The modules of a side whose outputs agree with their counterparts', up to the first that departs."""
+    pairs = walk.alignment.pairs
+    return {bare(getattr(pair, role)) for pair in pairs[: pairs.index(walk.first)]}
+
+
+def _known(call: Call, others: dict[str, Call], agreeing: list[Call], tolerance: float) -> bool:
+    """Has a call received nothing but values that the other side has, too, or that did no harm where modules agree?"""
+    seen = [t for other in others.values() for t in tensors_in((other.inputs, other.output))]
+    seen += [t for other in agreeing for t in tensors_in(other.inputs)]
+    seen = {id(t): t for t in seen if t.is_floating_point()}.values()
+    return all(any(t.numel() == mine.numel() and difference(mine, t) <= tolerance for t in seen)
                for mine in tensors_in(call.inputs) if mine.is_floating_point() and mine.numel())  # fmt: skip
 
 
