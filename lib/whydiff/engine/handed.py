@@ -18,7 +18,7 @@ ROLES = ("reference", "candidate")
 
 def between(lab, walk: ModuleWalk, entry: Inside, calls: dict[str, dict[str, Call]]) -> Inside:
     """`entry`, the place that the walk found, with what experiments need to run each side's own code there."""
-    paired = {role: {bare(getattr(pair, role)) for pair in walk.alignment.pairs} for role in ROLES}
+    paired = {role: {bare(name) for pair in walk.alignment.pairs if " output " not in (name := getattr(pair, role))} for role in ROLES}
     first = {role: calls[role].get(_key(getattr(walk.first, role))) for role in ROLES}
     if not all(first.values()):
         return entry
