@@ -6,7 +6,8 @@ import pytest
 import torch
 from shuffled import shuffled
 
-from whydiff.measure.pairing import Output, pair_modules
+from whydiff.evidence.functions import functions_of
+from whydiff.measure.pairing import Output, Sought, pair_modules, with_functions
 from whydiff.measure.pairing.outputs import difference
 
 CALL = {"prompt": "a red circle", "height": 48, "width": 64, "num_inference_steps": 1, "max_sequence_length": 16}
@@ -19,8 +20,8 @@ def both(sides):
     return sides.reference(), sides.port()
 
 
-def outputs(pipeline, component, **call) -> list[Output]:
-    """What every module of a component returned in one run, in the order in which they ended."""
+def outputs(pipeline, component, look=None, **call) -> list[Output]:
+    """What every module of a component returned in one run, in the order in which they ended; `look` sees what functions return."""
     found, count, handles = [], collections.Counter(), []
 
     def hook(name):
@@ -38,7 +39,7 @@ def outputs(pipeline, component, **call) -> list[Output]:
         if name:
             handles.append(module.register_forward_hook(hook(f"{component}/{name}")))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), functions_of({component: getattr(pipeline, component)}, look):
             pipeline(**CALL, **call)
     finally:
         for handle in handles:
@@ -46,8 +47,8 @@ def outputs(pipeline, component, **call) -> list[Output]:
     return found
 
 
-def reference_outputs(reference, component):
-    return outputs(reference, component, generator=torch.Generator().manual_seed(0))
+def reference_outputs(reference, component, look=None):
+    return outputs(reference, component, look, generator=torch.Generator().manual_seed(0))
 
 
 def table(component, pipeline) -> set[tuple[str, str]]:
@@ -102,7 +103,11 @@ def check(both, component, candidate, origin, least=0.95):
     own = getattr(port, component)
     setattr(port, component, candidate)
     try:
-        mine, theirs = reference_outputs(reference, component), outputs(port, component, seed=0)
+        mine = reference_outputs(reference, component)
+        made = [Sought(mine)]
+        theirs = outputs(port, component, made[0].look, seed=0)
+        made.append(Sought(theirs))
+        reference_outputs(reference, component, made[1].look)
     finally:
         setattr(port, component, own)
     pairing = pair_modules({component: getattr(reference, component)}, {component: candidate}, mine, theirs)
@@ -111,6 +116,11 @@ def check(both, component, candidate, origin, least=0.95):
     assert pairing.parameters.share == 1.0
     found = len({p.reference for p in pairing.pairs} | set(pairing.aliases_reference))
     assert found >= least * (found + len(missed(pairing, named(mine), named(theirs))))
+    every = with_functions(pairing, made[0].found, made[1].found)
+    for root, events, unpaired in ((getattr(reference, component), mine, every.unpaired_reference), (candidate, theirs, every.unpaired_candidate)):
+        leaves = [f"{component}/{name}" for name, inner in root.named_modules() if not list(inner.children())]
+        own = [event.name for event in events if event.module in leaves]
+        assert len(set(own) & set(unpaired)) <= (1 - least) * len(own)
     return pairing, mine, theirs
 
 

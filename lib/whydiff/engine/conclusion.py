@@ -5,6 +5,7 @@ from __future__ import annotations
 from whydiff.causes.describe import describe_relation
 from whydiff.causes.finding import Explanation
 from whydiff.engine import summary
+from whydiff.engine.coverage import outputs_compared, weights_compared
 from whydiff.engine.lab import Lab
 from whydiff.engine.leaks import Leaked
 from whydiff.engine.walk import Named, Row
@@ -59,6 +60,7 @@ def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], ef
     verdict.compared = {"tensors": len(rows), "unpaired_reference": _unpaired(reference, candidate),
                         "unpaired_candidate": _unpaired(candidate, reference),
                         "layouts": [f"{probe}: {layout.name}" for probe, layout in lab.layouts.items()]}  # fmt: skip
+    verdict.compared |= weights_compared(lab) | outputs_compared(lab)
     verdict.notes += [*lab.notes, *unseen(lab, named)]
 
 

@@ -15,6 +15,7 @@ import re
 import torch
 
 from whydiff.causes.inside.inside import Inside
+from whydiff.engine.handed import between
 from whydiff.engine.modules import find, module_walk, surrounding
 from whydiff.evidence.calls import Call, CallRecorder, distance, tensors_in
 from whydiff.evidence.diffusers_probes import denoisers
@@ -100,9 +101,9 @@ def _by_alignment(lab, reference, own, step, stage, changes) -> list[Inside]:
         return _networks(lab, reference, own, step, stage)
     key = first_call(walk.first.candidate, walk.culprit, own)
     other = reference.get(first_call(walk.first.reference, walk.culprit_reference, reference)) if walk.culprit_reference else None
-    entry = _inside(lab, own.get(key), other, walk.first.difference, walk.floors[walk.first.reference], step, stage,
-                    walk.culprit, walk.culprit_reference)  # fmt: skip
-    return [entry]
+    floor = walk.floors[walk.first.reference]
+    entry = _inside(lab, own.get(key), other, walk.first.difference, floor, step, stage, walk.culprit, walk.culprit_reference)
+    return [between(lab, walk, entry, {"reference": reference, "candidate": own})]
 
 
 def _networks(lab, reference, own, step, stage) -> list[Inside]:

@@ -47,6 +47,7 @@ class Lab:
         self.twins_of_each_other = False
         self.unrepaired: list[Place] = []  # places whose repair was lost in the candidate's own dtype
         self.notes: list[str] = []
+        self.modules_compared: dict[str, dict] = {}  # by stage: how many outputs of modules were paired, and which were not
         self.ignored: set[str] = set()  # keys of `declares` that do not count
         self.exhausted = False  # the runs of a budget are used up
         self.floor_role: str | None = None

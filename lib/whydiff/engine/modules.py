@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 
 import torch
 
-from whydiff.engine.lab import Lab
+from whydiff.engine.lab import OTHER, Lab
 from whydiff.evidence.diffusers_probes import denoisers
 from whydiff.evidence.floor import STANDS_OUT, mover, own_ulp
+from whydiff.evidence.functions import functions_of
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.sides import RunnableSide
 from whydiff.evidence.trace import Trace
 from whydiff.measure.alignment import Alignment, ModulePair, Output, align
 from whydiff.measure.compare import relative_l2
+from whydiff.measure.pairing import Sought, with_functions
+from whydiff.measure.pairing.outputs import arranged, difference
 from whydiff.places import stage_of
 
 CONTAINERS = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
@@ -50,17 +54,27 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
         return None
     own = lab.traces["reference"]
     lab.said("recording the modules of both sides on the same inputs")
-    runs = {role: recorded(lab, role, step, stage, lab.put_into(role, own), changes) for role in ("reference", "candidate")}
-    moved = recorded(lab, "reference", step, stage, mover(own, 0), changes)
-    outputs = {role: module_outputs(run, step) for role, run in runs.items()}
+    outputs, sought = {}, {}
+    for role in ("reference", "candidate"):  # what a module of one side makes, a function may make on the other
+        look = sought[role].look if role in sought else None
+        run = recorded(lab, role, step, stage, lab.put_into(role, own), changes, look)
+        outputs[role] = module_outputs(run, step)
+        sought[OTHER[role]] = Sought(outputs[role])
     if not all(outputs.values()):
         return None
+    moved = recorded(lab, "reference", step, stage, mover(own, 0), changes, sought["reference"].look)
     floors = {event.name: own_ulp(event.tensor) for event in outputs["reference"]}
     for event, again in zip(outputs["reference"], module_outputs(moved, step)):
         if event.name == again.name:
             floors[event.name] = max(floors[event.name], relative_l2(event.tensor, again.tensor))
     alignment = align(outputs["reference"], outputs["candidate"], lab.sides["reference"].components, lab.sides["candidate"].components)
-    first = next((pair for pair in alignment.pairs if not pair.difference <= STANDS_OUT * floors[pair.reference]), None)
+    pairing = with_functions(alignment.pairing, sought["candidate"].found, sought["reference"].found)
+    lab.modules_compared[stage] = {key: value for key, value in pairing.compared().items() if key.startswith("modules")}
+    alignment = Alignment(alignment.pairs, pairing.unpaired_reference, pairing.unpaired_candidate, pairing)
+    departing = [pair for pair in alignment.pairs if not pair.difference <= STANDS_OUT * floors[pair.reference]]
+    tensors_of = {event.name: event.tensor for event in outputs["reference"]}
+    first = next((pair for i, pair in enumerate(departing) if pair.evidence != "contents"
+                  or _makes_depart(lab, pair, departing[i + 1 :], tensors_of, step, stage, changes)), None)  # fmt: skip
     if first is None:
         return ModuleWalk(step, alignment, floors, None)
     names = bare(first.reference), bare(first.candidate)
@@ -70,6 +84,32 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
     # Further out, counterparts are only certain where names are the same, or where both receive the same.
     known = inside or names[0] == names[1] or ("/" in names[1] and received_the_same(lab, *names, floor, step, changes))
     return ModuleWalk(step, alignment, floors, first, names[1], names[0] if known else None, inside)
+
+
+def _makes_depart(lab: Lab, pair: ModulePair, later: list[ModulePair], own: dict[str, torch.Tensor], step, stage, changes) -> bool:
+    """Blocks around the same layers may end in different places (before or after a residual is added). Is this pair no such
+    case: do later modules come nearer to their counterparts when the candidate goes on with what the reference's block made?"""
+    which = pair.candidate.partition(")")[0].rpartition("(")[2] if "(" in pair.candidate else ""
+    after = next((p for p in later if p.evidence != "contents" and not (p.part_reference or p.part_candidate) and p.reference in own
+                  and (not which or f"({which})" in p.candidate)), None)  # fmt: skip
+    module = find(lab.sides["candidate"], bare(pair.candidate))
+    if after is None or module is None:
+        return after is None
+    number = int((re.search(r" output (\d+)", pair.candidate) or [0, 0])[1])
+
+    def put(_module, _args, output):
+        several = list(output) if type(output) in (tuple, list) else [output]
+        if number < len(several) and isinstance(several[number], torch.Tensor) and several[number].numel() == own[pair.reference].numel():
+            several[number] = arranged(own[pair.reference], several[number].cpu()).to(several[number])
+        return type(output)(several) if type(output) in (tuple, list) else several[0]
+
+    handle = module.register_forward_hook(put)
+    try:
+        run = recorded(lab, "candidate", step, stage, lab.put_into("candidate", lab.traces["reference"]), changes)
+    finally:
+        handle.remove()
+    again = {event.name: event.tensor for event in module_outputs(run, step)}
+    return after.candidate in again and difference(own[after.reference], again[after.candidate]) < 0.5 * after.difference
 
 
 def module_globs(side: RunnableSide, stage: str) -> list[str]:
@@ -84,8 +124,11 @@ class _Enough(BaseException):
     """Ends a run inside the pipeline's own loop once the step of interest is over; no Exception, so that nobody catches it."""
 
 
-def recorded(lab: Lab, role: str, step: int | None, stage: str, substitute, changes: dict | None) -> Trace:
-    """One run with the modules of a stage recorded at `step`, given up after that step unless the stage comes later."""
+def recorded(lab: Lab, role: str, step: int | None, stage: str, substitute, changes: dict | None, look=None) -> Trace:
+    """One run with the modules of a stage recorded at `step`, given up after that step unless the stage comes later.
+
+    `look(name, tensor)` sees what functions return inside those modules at that step.
+    """
 
     def put(place, own):
         if stage != "vae" and place.probe == "latents" and place.step is not None and place.step >= (step or 0):
@@ -95,7 +138,13 @@ def recorded(lab: Lab, role: str, step: int | None, stage: str, substitute, chan
     side = lab.sides[role]
     recorder = Recorder(substitute=put, modules=module_globs(side, stage), steps=None if step is None else [step])
     lab.runs += 1
-    with contextlib.suppress(_Enough):
+    parts = {glob.partition("/")[0]: side.components[glob.partition("/")[0]] for glob in recorder.modules}
+
+    def seen(name: str, tensor: torch.Tensor) -> None:
+        if step is None or recorder.step in (step, None):
+            look(name, tensor)
+
+    with contextlib.suppress(_Enough), functions_of(parts, look and seen):
         side.run(recorder, changes if role == lab.patient else None)
     return recorder.trace
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from whydiff.causes.table import BY_ID
+from whydiff.engine.coverage import not_compared
 from whydiff.engine.lab import Lab
 from whydiff.places import Place
 from whydiff.verdict import Verdict, where
@@ -14,7 +15,13 @@ def stage_of_cause(id_: str, place: Place) -> str:
 
 
 def sentence(verdict: Verdict, lab: Lab) -> str:
-    """One sentence, as the report's headline has it."""
+    """One sentence, as the report's headline has it; a second one counts what was not compared."""
+    words = _sentence(verdict, lab)
+    left = not_compared(verdict.compared) if verdict.verdict not in ("vacuous", "incomparable") else ""
+    return f"{words} Not compared: {left}." if left else words
+
+
+def _sentence(verdict: Verdict, lab: Lab) -> str:
     names = {role: getattr(lab.case, role).name or (lab.sides[role].name if lab.sides[role] else role) for role in lab.sides}
     both = f"{names['candidate']} and {names['reference']}" if names["candidate"] != names["reference"] else "The two sides"
     tensors = verdict.compared.get("tensors", 0)

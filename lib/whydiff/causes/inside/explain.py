@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside import hidden, nonfinite, operations, sensitivity, state, tables
+from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
 
 MOST = 12  # culprits looked at one by one; a fault in every block shows in the first ones
@@ -16,7 +17,7 @@ def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explana
     for inside in culprits[:MOST]:
         found = _one(inside, finding, lab)
         if found is None:
-            left.append(inside)
+            left.append(inside.narrowed() or inside if isinstance(inside, Between) and inside.can_run else inside)
         else:
             grouped.setdefault(found.id, []).append((inside, found))
     explanations = [_merged(group, lab) for group in grouped.values()]

@@ -56,7 +56,7 @@ class Inside:
     def run(self, role: str, module: torch.nn.Module | None = None) -> Any:
         """What a side's module makes of the reference's inputs; `module`: a changed stand-in for it. Always the same draws."""
         own = self.calls[role]
-        args, kwargs = tree_map(_copied, (own.args, own.kwargs))
+        args, kwargs = tree_map(copied, (own.args, own.kwargs))
         if role == "candidate":
             args, kwargs = self._as_candidate(args, kwargs)
         module = module or self.modules[role]
@@ -107,7 +107,7 @@ class Inside:
         return STANDS_OUT * self.floor
 
 
-def _copied(value):
+def copied(value):
     return value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value) if isinstance(value, dict) else value
 
 

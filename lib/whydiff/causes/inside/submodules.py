@@ -21,24 +21,33 @@ def explain(inside: Inside, lab) -> Explanation | None:
 
 
 def _skipped(inside: Inside) -> Explanation | None:
-    """A module (this one, or one inside it) puts out what it received."""
+    """A module (this one, or one inside it) puts out what it received; or all norms of queries and keys do."""
     for role in ("reference", "candidate"):
         target = inside.outputs()[OTHER[role]]
-        for name, module in _inner(inside, role):
-            after = _run(inside, role, module, _identity)
+        for name, modules in _left_out_together(_inner(inside, role)):
+            after = _run(inside, role, modules, _identity)
             if after is None or not inside.closes(target, after):
                 continue
-            id_ = _skipped_id(name, inside, module)
+            id_ = _skipped_id(name, inside, modules[0])
             departs = OTHER[role]
+            words = name if len(modules) == 1 else f"{name} and {len(modules) - 1} more norms of queries and keys"
             if id_ is None:
-                inside.found = f"{departs}'s {inside.names[departs]} computes what the {role}'s does without {name}"
+                inside.found = f"{departs}'s {inside.names[departs]} computes what the {role}'s does without {words}"
                 return None
             return Explanation(
-                id=id_, statement=f"the {departs} does not apply {name}, which the {role} applies",
+                id=id_, statement=f"the {departs} does not apply {words}, which the {role} applies",
                 relation={"kind": "module_skipped", "module": name, "side": departs}, explained=1.0, departs=departs, module=inside.name,
-                experiment=f"left {name} out of the {role} on the same inputs: {inside.names[role]} then puts out what the {departs}'s does",
+                experiment=f"left {words} out of the {role} on the same inputs: {inside.names[role]} then puts out what the {departs}'s does",
                 fix=f"apply {name} in the {departs}")  # fmt: skip
     return None
+
+
+def _left_out_together(inner: list[tuple[str, torch.nn.Module]]):
+    """(name, modules): each alone, then all norms of queries and keys, which a model has all of or none of."""
+    yield from ((name, [module]) for name, module in inner)
+    norms = [(name, module) for name, module in inner if roles.is_qk_norm(name)]
+    if len(norms) > 1:
+        yield norms[0][0], [module for _, module in norms]
 
 
 def _skipped_id(name: str, inside: Inside, module) -> str | None:
@@ -58,7 +67,7 @@ def _zeroed(inside: Inside, lab) -> Explanation | None:
     for role in ("reference", "candidate"):
         target = inside.outputs()[OTHER[role]]
         for name, module in _inner(inside, role)[1:]:
-            after = _run(inside, role, module, _nothing)
+            after = _run(inside, role, [module], _nothing)
             if after is None or not inside.closes(target, after):
                 continue
             departs = OTHER[role]
@@ -143,7 +152,7 @@ def _inner(inside: Inside, role: str) -> list[tuple[str, torch.nn.Module]]:
     return found[: MOST + 1]
 
 
-def _run(inside: Inside, role: str, module, hook):
+def _run(inside: Inside, role: str, modules: list, hook):
     touched = []
 
     def replace(_module, args, kwargs, output):
@@ -152,14 +161,15 @@ def _run(inside: Inside, role: str, module, hook):
             touched.append(True)
         return changed
 
-    handle = module.register_forward_hook(replace, with_kwargs=True)
+    handles = [module.register_forward_hook(replace, with_kwargs=True) for module in modules]
     try:
         with contextlib.suppress(RuntimeError, TypeError, ValueError, IndexError, AttributeError):
             after = inside.run(role)
             return after if touched else None
         return None
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def _identity(args, kwargs, output):

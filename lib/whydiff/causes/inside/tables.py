@@ -21,7 +21,7 @@ def explain(inside: Inside, finding: Finding, lab) -> Explanation | None:
     for what, pairs in _tables(inside):
         if not pairs:
             continue
-        for test in (_local, _divided, _axes):
+        for test in (_local, _divided, _divided_grid, _axes):
             found = test(pairs)
             if found is not None:
                 return _explanation(inside, what, *found)
@@ -87,6 +87,37 @@ def _divided(pairs):
             if all(x.shape[a] % parts == 0 for x, _ in pairs) and all(_moved(x, y, parts, a, b) for x, y in pairs):
                 return "sp-wrong-axis", f"divided into {parts} parts along axis {a} and joined along axis {b}", {"parts": parts, "axis": a}
     return None
+
+
+def _divided_grid(pairs):
+    """Rows of a grid (after those of text, if any) divided among ranks by columns, and joined one part after the other."""
+    for side, (mine, theirs) in (("candidate", (0, 1)), ("reference", (1, 0))):
+        for axis in range(pairs[0][0].dim() - 1):
+            found = [_by_columns(pair[mine].movedim(axis, 0), pair[theirs].movedim(axis, 0)) for pair in pairs]
+            common = set.intersection(*found)
+            if common:
+                start, width, parts = min(common)
+                words = f"divided into {parts} parts along the width ({width}) of the grid from row {start} on, and joined along the sequence"
+                return "sp-wrong-axis", words, {"parts": parts, "width": width, "from": start}, side
+    return None
+
+
+def _by_columns(whole: torch.Tensor, joined: torch.Tensor) -> set[tuple[int, int, int]]:
+    """(start, width, parts) for which `joined` has the rows of `whole` from `start` on, a grid of that width, part after part."""
+    length = whole.shape[0]
+    differ = (whole != joined).flatten(1).any(1).nonzero().flatten().tolist()
+    if not differ or length < 4:
+        return set()
+    found = set()
+    for start, parts in itertools.product(range(differ[0]), PARTS):
+        width = parts * (differ[0] - start)  # the first part of the first row stays where it was, then comes the second row
+        if (length - start) % width or length - start == width or not torch.equal(whole[start + width], joined[differ[0]]):
+            continue
+        rows = torch.arange(start, length).view(-1, width)
+        index = torch.cat([torch.arange(start), *(part.flatten() for part in rows.chunk(parts, 1))])
+        if torch.equal(whole[index], joined):
+            found.add((start, width, parts))
+    return found
 
 
 def _moved(x, y, parts, a, b) -> bool:

@@ -43,11 +43,12 @@ class ModulePairing:
     aliases_candidate: dict[str, str] = dataclasses.field(default_factory=dict)
     parameters: ParameterPairing | None = None
     incomparable: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # modules paired by parameters, whose outputs are not
+    functions: list[ModulePair] = dataclasses.field(default_factory=list)  # outputs that a function makes on the other side
 
     def compared(self) -> dict:
         """How much was compared and what was not, in the words of the verdict."""
         found = {
-            "modules": len(self.pairs), "modules_unpaired": [f"reference: {n}" for n in self.unpaired_reference]
+            "modules": len(self.pairs) + len(self.functions), "modules_unpaired": [f"reference: {n}" for n in self.unpaired_reference]
             + [f"candidate: {n}" for n in self.unpaired_candidate],
         }  # fmt: skip
         if self.parameters is not None:

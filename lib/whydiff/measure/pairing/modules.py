@@ -12,10 +12,11 @@ import difflib
 import numpy as np
 import torch
 
+from whydiff.measure.pairing import rest
 from whydiff.measure.pairing.content import ParameterPair
 from whydiff.measure.pairing.digest import Tree, held
 from whydiff.measure.pairing.found import ModulePair, ModulePairing, kinds, last, runs, within
-from whydiff.measure.pairing.outputs import EQUAL, Output, difference, features, holds, joined, real, similarities
+from whydiff.measure.pairing.outputs import EQUAL, Output, difference, features, joined, real, similarities
 from whydiff.measure.pairing.parameters import Matcher, ParameterPairing
 from whydiff.measure.pairing.tree import Neighbours, affinity, mutual_best, parent
 
@@ -46,6 +47,7 @@ def pair_modules(reference_root: Tree | None, candidate_root: Tree | None, refer
     matcher.by_structure()
     work.by_parameters()
     work.by_relations()
+    work.by_contents()
     return work.result(matcher.result() if matcher.all[0] or matcher.all[1] else None)
 
 
@@ -138,7 +140,7 @@ class _Pairing:
         """What is left where a defect has made the sides differ: similarity, place and relation to other outputs together."""
         while True:
             mine, theirs = self._open()
-            level = self._level(mine)
+            level = rest.level(self.pairs, mine)
             if not theirs or not (level > ROUNDING).any():
                 return
             direct, alike = self._similarity(mine, theirs), self._relations(mine, theirs)
@@ -153,6 +155,22 @@ class _Pairing:
                 self._add(mine[x], theirs[y], "relations", confidence=min(1.0, float(scores[x, y]) / 3))
             if not found:
                 return
+
+    def by_contents(self) -> None:
+        """Modules that contain the same layers, where something after them departs: they may be what made it depart."""
+        departs = max((i for (i, _), pairs in self.pairs.items() if max(p.difference for p in pairs) > ROUNDING), default=-1)
+        inner = [(p.reference, p.candidate) for p in self.matcher.pairs]
+        for a, b in rest.same_contents(inner, *(self.kinds[side] for side in (0, 1))):
+            events = [self.by_module[side].get(name, []) for side, name in enumerate((a, b))]
+            if len(events[0]) != len(events[1]):
+                continue
+            if any(self._several(side, self.events[side][k]) for side in (0, 1) for k in events[side]):
+                # Implementations order their outputs as they like: the only one left is the other's only one left.
+                events = [[k for k in events[side] if k in self.open[side]] for side in (0, 1)]
+                events = events if len(events[0]) == len(events[1]) == 1 else [[], []]
+            for i, j in zip(*events, strict=True):
+                if i < departs and self.events[0][i].tensor.numel() == self.events[1][j].tensor.numel():
+                    self._add(i, j, "contents", 0.8)
 
     # --- what speaks for a pair --------------------------------------------------------------------------------
 
@@ -201,22 +219,12 @@ class _Pairing:
             if not (x[1] and y[1] and inside[0] and inside[0] == inside[1]):
                 return False
             # Which of several outputs is which, the parameters say only where they are the same, and in the same order.
-            several = any(" output " in e.name or f"{e.name} output 1" in self.names[side] for side, e in enumerate((a, b)))
+            several = any(self._several(side, e) for side, e in enumerate((a, b)))
             return not several or all(p.exact and p.kind != "reordered" for p in inside[0])
         return bool(x[0] & y[0])
 
-    def _level(self, mine: list[int]) -> np.ndarray:
-        """(m,) how far the sides are apart around each open output: the most among the nearest pairs before and after it.
-
-        With no pair after it, nothing is known: it may be the first that departs.
-        """
-        at = sorted((i, max(p.difference for p in pairs)) for (i, _), pairs in self.pairs.items())
-        places, apart = np.array([i for i, _ in at]), np.array([d for _, d in at])
-        found = []
-        for i in mine:
-            k = int(np.searchsorted(places, i)) if len(places) else 0
-            found.append(apart[max(0, k - 2) : k + 2].max(initial=0.3 if k == len(places) else 0.0))
-        return np.array(found)
+    def _several(self, side: int, event: Output) -> bool:
+        return " output " in event.name or f"{event.name} output 1" in self.names[side]
 
     def _relations(self, mine: list[int], theirs: list[int]) -> np.ndarray:
         """(m, n) in [0, 1]: are two outputs related to the outputs already paired in the same way, each on its own side?"""
@@ -280,25 +288,8 @@ class _Pairing:
         return [(a, b) for a, b, *_ in self.anchors]
 
     def result(self, parameters: ParameterPairing | None) -> ModulePairing:
-        aliases = [self._aliases(side) for side in (0, 1)]
+        aliases = [rest.aliases(self.events[side], self.open[side]) for side in (0, 1)]
         unpaired = [[self.events[side][i].name for i in sorted(self.open[side]) if self.events[side][i].name not in aliases[side]]
                     for side in (0, 1)]  # fmt: skip
         pairs = [pair for key in sorted(self.pairs) for pair in self.pairs[key]]
         return ModulePairing(pairs, *unpaired, *aliases, parameters, self.incomparable)
-
-    def _aliases(self, side: int) -> dict[str, str]:
-        """Open outputs that hold the values of a paired one of the same side, or of a part of one made inside their module."""
-        events = self.events[side]
-        sums = np.array([float(e.tensor.double().sum()) for e in events])
-        sizes = np.array([e.tensor.numel() for e in events])
-        paired = np.array([i not in self.open[side] for i in range(len(events))], dtype=bool)
-        found = {}
-        for index in sorted(self.open[side]):
-            event = events[index]
-            alike = paired & (sizes == sizes[index]) & (np.abs(sums - sums[index]) <= 1e-9 * float(event.tensor.double().abs().sum()))
-            around = [i for i in np.flatnonzero(paired & (sizes > sizes[index])) if within(events[i].module, event.module)]
-            for other in [*np.flatnonzero(alike), *around]:
-                if holds(events[other].tensor, event.tensor):
-                    found[event.name] = events[other].name
-                    break
-        return found
