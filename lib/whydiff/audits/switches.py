@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from whydiff.causes import size
-from whydiff.engine import summary
+from whydiff.engine import noise_floor, summary
 from whydiff.engine.agreement import check_vacuous
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.lab import Lab
@@ -21,7 +21,6 @@ from whydiff.engine.walk import compare_runs, walk
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case, load_case, parse_yaml
 from whydiff.evidence.environment import environment
-from whydiff.evidence.floor import ULP_RUNS, Floor, mover, widen
 from whydiff.verdict import Verdict, describe
 
 
@@ -50,21 +49,12 @@ def each_alone(case, switches: Mapping[str, Mapping[str, Any]], overrides: Mappi
             raise Trouble(f"{lab.case.path}: switches are tried on sides that run; give both sides as `live`.")
         if first is None:
             lab.record_both()
-            _measure_floor(lab)
+            lab.floor, lab.floor_role = noise_floor.of(lab, "reference", lab.traces["reference"]), "reference"
             first = lab
         else:
             _share(first, lab)
         studies[name] = examined(lab, lab.case)
     return studies
-
-
-def _measure_floor(lab: Lab) -> None:
-    """The reference's floor alone: whole runs and single stages, rounding drawn anew (`Lab.measure_floor` asks for leaks, too)."""
-    own, floors = lab.traces["reference"], ({}, {})
-    for seed in range(ULP_RUNS):
-        for floor, source in zip(floors, (None, own)):
-            widen(floor, own, lab.run("reference", substitute=mover(source, seed), shaken=seed))
-    lab.floor, lab.floor_role = Floor(*floors, "measured"), "reference"
 
 
 def _share(first: Lab, lab: Lab) -> None:

@@ -8,13 +8,12 @@ from collections.abc import Callable
 import torch
 
 from whydiff.engine.casting import cast
-from whydiff.engine.requests import other_request
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
 from whydiff.evidence.checksums import checksums
 from whydiff.evidence.configurations import configurations
 from whydiff.evidence.fingerprint import code_fingerprint, fingerprint
-from whydiff.evidence.floor import STANDS_OUT, ULP_RUNS, Floor, loud, mover, own_ulp, quieten, shaking, stored_floor, widen
+from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp, shaking
 from whydiff.evidence.image_file import image_trace
 from whydiff.evidence.recorder import NOTHING, Recorder
 from whydiff.evidence.sides import RunnableSide, load_side
@@ -120,46 +119,6 @@ class Lab:
                 self.said(f"running {role}")
                 self.held_before[role] = checksums(side.components, side.call)
                 self.traces[role] = self.run(role, modules=self.case.record.modules, steps=self.case.record.steps)
-
-    def measure_floor(self) -> None:
-        """Measure the floor on the reference, or on the candidate if only that is live.
-
-        Each live side is also run with another prompt and seed (B, `between`) and then again as it was (`repeats`, the second
-        A of A-B-A): if that differs from the first, something leaked.
-        """
-        repeats = self.repeats
-        for role, side in self.sides.items():
-            if side is None:
-                continue
-            self.said(f"running {role} again, after another prompt (A-B-A)")
-            self.between[role] = self.run(role, changes=other_request(side))
-            repeats[role] = self.run(role)
-        # A side whose state moves from run to run has no floor to measure: the one that repeats itself has.
-        live = sorted(repeats, key=lambda role: (not alike(self.traces[role], repeats[role]), role != "reference"))
-        role = live[0] if live else None
-        if role is None:
-            trace = self.traces["reference"]
-            self.floor = stored_floor(trace) if trace is not None else self.floor
-            return
-        self.floor_role = role
-        self.floor = self._floor_of(role)
-        other = self.sides["candidate"] if role == "reference" else None
-        if other is not None and loud(self.floor.added, self.traces[role]):
-            quieter = self._floor_of("candidate")
-            lowered = [quieten(self.floor.added, quieter.added), quieten(self.floor.inherited, quieter.inherited)]
-            if any(lowered):
-                self.notes.append("reference computes more coarsely inside than its tensors' types say; where the candidate's own noise floor "
-                                  "is lower, that one counts")  # fmt: skip
-
-    def _floor_of(self, role: str) -> Floor:
-        own = self.repeats[role]  # the second A: what an earlier run leaves behind is a leak, and no noise
-        inherited: dict[Place, float] = {}
-        added: dict[Place, float] = {}
-        for seed in range(ULP_RUNS):
-            self.said(f"measuring the noise floor of {role}, run {seed + 1} of {ULP_RUNS}")
-            widen(inherited, own, self.run(role, substitute=mover(None, seed), shaken=seed))
-            widen(added, own, self.run(role, substitute=mover(own, seed), shaken=seed))
-        return Floor(inherited, added, "measured")
 
     def find_layouts(self, candidate: Trace) -> None:
         """Where element counts agree and shapes do not, look for the layout that makes the values agree."""
@@ -316,11 +275,6 @@ class Lab:
             except (ValueError, RuntimeError, Trouble):
                 return None
         return (event.tensor, candidate) if event.tensor.shape == candidate.shape else None
-
-
-def alike(one: Trace, other: Trace) -> bool:
-    """Do two runs of one side hold the same, bit for bit, wherever both hold something?"""
-    return all(torch.equal(one[p].nan_to_num(), other[p].nan_to_num()) for p in other if p in one and one[p].shape == other[p].shape)
 
 
 def filler(values: Trace, arguments: set[str]) -> Callable[[Place], torch.Tensor | None] | None:

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from whydiff.engine import noise_floor
 from whydiff.engine.lab import Lab
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case, Live, Record, Side
@@ -31,7 +32,7 @@ def record_side(entry: str, folder, *, build: dict[str, Any], call: dict[str, An
     lab.record_both()
     trace = lab.traces["reference"]
     if floor:
-        lab.measure_floor()
+        noise_floor.measure(lab)
         trace.floor = lab.floor.per_probe()
     trace.environment = trace.environment or environment()
     draft = folder.with_name(f".{folder.name}.part")

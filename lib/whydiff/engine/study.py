@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 
 from whydiff.causes import size
-from whydiff.engine import neighbours, summary
+from whydiff.engine import neighbours, noise_floor, summary
 from whydiff.engine.agreement import check_vacuous
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.effects import image_effects
@@ -81,7 +81,7 @@ def examine(lab: Lab) -> Study:
     lab.record_both()
     leaks: list[Leaked] = []
     with lab.as_far_as_runs_allow("measuring the noise floor, and what leaks from run to run,"):
-        lab.measure_floor()
+        noise_floor.measure(lab)
         leaks = leaked(lab)
         neighbours.dependent(lab)
     case = lab.case
