@@ -10,6 +10,7 @@ from whydiff.causes import (
     expert,
     frames,
     guidance,
+    guidance_image,
     guidance_input,
     image,
     image_colour,
@@ -35,6 +36,7 @@ from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
 from whydiff.causes.inside import decoding
 from whydiff.causes.scheduler import config as scheduler_config
 from whydiff.causes.scheduler import initial as scheduler_initial
+from whydiff.causes.scheduler import received as scheduler_received
 from whydiff.causes.scheduler import steps as scheduler_steps
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.places import family
@@ -46,7 +48,8 @@ EXPERIMENTS = {
     "initial_noise": (precision.explain_stored, noise.explain, latents_moved.explain, latents_start.explain_start),
     "initial_latents": (precision.explain_stored, latents_moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
                         latents_start.explain_start, noise.explain),
-    "latent_model_input": (latents_start.explain_model_input, latents_start.explain_condition, latents_moved.explain),
+    "latent_model_input": (latents_start.explain_model_input, scheduler_received.explain, latents_start.explain_condition,
+                           latents_moved.explain),
     "step_noise": (noise_steps.explain,),
     "input_ids": (prompt.explain_ids,),
     "prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
@@ -60,7 +63,7 @@ EXPERIMENTS = {
     "timesteps": (scheduler_config.explain, schedule_lists.explain, schedule.explain, schedule.explain_timesteps,
                   scheduler_config.explain_rest),
     "alphas_cumprod": (scheduler_config.explain, schedule.explain_alphas, scheduler_config.explain_rest),
-    "model_input": (guidance_input.explain, model_input.explain, prompt.explain_network_input),
+    "model_input": (guidance_input.explain, guidance_image.explain, model_input.explain, prompt.explain_network_input),
     "noise_pred_text": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
     "noise_pred_uncond": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
     "noise_pred": (latents.explain_sign, guidance.explain),
@@ -94,7 +97,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if finding.kind == CALLS:
         experiments = CALL_EXPERIMENTS
     elif finding.kind == ABSENT:
-        experiments = (left_out.explain, guidance_input.explain_absent)
+        experiments = (guidance_image.explain_absent, left_out.explain, guidance_input.explain_absent)
     elif finding.place not in finding.candidate:
         experiments = SHAPES.get(family(finding.probe), ())
     else:
