@@ -82,7 +82,7 @@ SHAPES = {
     "image": (image.explain_blank,),
     "sigmas": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
     "timesteps": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
-    "input_ids": (prompt.explain_ids, lengths.explain, prompt.explain_id_lengths),
+    "input_ids": (prompt.explain_batches, prompt.explain_ids, lengths.explain, prompt.explain_id_lengths),
     "attention_mask": (lengths.explain,),
     "prompt_embeds": (lengths.explain, prompt.explain_embed_shapes),
     "negative_prompt_embeds": (prompt.explain_embed_shapes,),

@@ -167,7 +167,8 @@ def shifted_again(finding: Finding, lab) -> list[Explanation]:
 
 
 def _shifts(sigmas: torch.Tensor) -> list[float]:
-    fits = [fit for fit in solve_schedule(sigmas) if fit.explains]
+    whole = sigmas if float(sigmas[0]) in (1.0, 0.0) or below_one(sigmas) is sigmas else torch.cat([sigmas.new_ones(1), sigmas[1:]])
+    fits = [fit for fit in solve_schedule(whole) if fit.explains]
     return list(dict.fromkeys(fit.shift for fit in fits[:4] if fit.shift))
 
 

@@ -19,6 +19,11 @@ def explain_ids(finding: Finding, lab) -> list[Explanation]:
     return first((ids.explain,), finding, lab)
 
 
+def explain_batches(finding: Finding, lab) -> list[Explanation]:
+    """Token ids of other lengths, because one side's depend on the other prompts of the batch."""
+    return first((batches.explain_rows,), finding, lab)
+
+
 def explain_id_lengths(finding: Finding, lab) -> list[Explanation]:
     """Token ids of other lengths, once no setting was found that makes them alike."""
     return first((ids.explain_lengths,), finding, lab)
