@@ -90,8 +90,8 @@ def test_a_mask_that_one_encoder_was_given_is_named_and_other_weights_are_not():
 
 def test_modules_that_one_side_keeps_in_float32_are_named():
     lost, kept = Encoder().half(), Encoder().half()
-    for block in kept.blocks:
-        block.mix.float()
+    for block, whole in zip(kept.blocks, Encoder().blocks):
+        block.mix = whole.mix
         block.forward = lambda x, mask=None, b=block: x + b.mix(b.norm(x).float()).to(x.dtype) + x.mean(1, keepdim=True)
     (told,) = named(recorded(kept, lambda s: s[-1]), recorded(lost, lambda s: s[-1]))
     assert (told.id, told.departs, told.relation["names"]) == ("fp32-exempt-modules-lost", "candidate", ["mix"])
