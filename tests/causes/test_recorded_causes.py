@@ -3,8 +3,8 @@
 import torch
 from recorded_lab import finding, lab_of, normal, trace
 
-from whydiff.causes import guidance, guidance_image, schedule_lists
-from whydiff.causes.scheduler import received
+from whydiff.causes.guidance import formula, picture
+from whydiff.causes.schedule import lists, received
 from whydiff.formulas.guidance import combine
 from whydiff.places import Place
 
@@ -18,7 +18,7 @@ def test_a_first_sigma_moved_off_one_does_not_hide_a_grid_in_bfloat16():
         return torch.cat([sigmas, sigmas.new_zeros(1)])
 
     lab = lab_of(trace({"sigmas": listed(grid)}), trace({"sigmas": listed(grid.bfloat16().float())}))
-    (named,) = schedule_lists.explain(finding(lab, "sigmas"), lab)
+    (named,) = lists.explain(finding(lab, "sigmas"), lab)
     assert (named.id, named.departs) == ("sigmas-built-in-low-precision", "candidate")
 
 
@@ -33,7 +33,7 @@ def test_a_scale_that_falls_with_the_steps_is_seen_beneath_a_rescaling_to_the_co
         return trace(tensors)
 
     lab = lab_of(side([4.0] * 4), side([5.0, 3.1, 1.7, 1.1]))
-    (named,) = guidance.explain(finding(lab, "noise_pred"), lab)
+    (named,) = formula.explain(finding(lab, "noise_pred"), lab)
     assert named.id == "dynamic-cfg-missing"
 
 
@@ -69,12 +69,12 @@ def conditioned(cond, uncond):
 
 
 def test_a_picture_that_the_unconditional_branch_lacks_is_named_only_if_the_other_branch_has_it():
-    picture = normal(1, 5, 8)
-    lab = lab_of(conditioned(picture, picture), conditioned(picture, torch.zeros(1, 5, 8)))
-    (named,) = guidance_image.explain(finding(lab, "model_input/encoder_hidden_states_image"), lab)
+    shown = normal(1, 5, 8)
+    lab = lab_of(conditioned(shown, shown), conditioned(shown, torch.zeros(1, 5, 8)))
+    (named,) = picture.explain(finding(lab, "model_input/encoder_hidden_states_image"), lab)
     assert (named.id, named.relation["side"]) == ("negative-image-dropped", "candidate")
-    lab = lab_of(conditioned(picture, picture), conditioned(picture * 0, picture * 0))
+    lab = lab_of(conditioned(shown, shown), conditioned(shown * 0, shown * 0))
     both = finding(lab, "model_input/encoder_hidden_states_image")
-    assert guidance_image.explain(both, lab) == []
+    assert picture.explain(both, lab) == []
     both.places = both.places[1:]
-    assert guidance_image.explain(both, lab) == []
+    assert picture.explain(both, lab) == []

@@ -9,9 +9,6 @@ from whydiff.causes import (
     calls,
     expert,
     frames,
-    guidance,
-    guidance_image,
-    guidance_input,
     image,
     image_colour,
     image_input,
@@ -28,16 +25,19 @@ from whydiff.causes import (
     noise_steps,
     precision,
     prompt,
-    schedule,
-    schedule_lists,
-    schedule_steps,
 )
 from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
+from whydiff.causes.guidance import embedded as guidance_embedded
+from whydiff.causes.guidance import formula as guidance_formula
+from whydiff.causes.guidance import picture as guidance_picture
 from whydiff.causes.inside import decoding
-from whydiff.causes.scheduler import config as scheduler_config
-from whydiff.causes.scheduler import initial as scheduler_initial
-from whydiff.causes.scheduler import received as scheduler_received
-from whydiff.causes.scheduler import steps as scheduler_steps
+from whydiff.causes.schedule import config as scheduler_config
+from whydiff.causes.schedule import euler as schedule_euler
+from whydiff.causes.schedule import initial as scheduler_initial
+from whydiff.causes.schedule import lists as schedule_lists
+from whydiff.causes.schedule import received as scheduler_received
+from whydiff.causes.schedule import solved as schedule_solved
+from whydiff.causes.schedule import steps as scheduler_steps
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.places import family
 
@@ -58,16 +58,16 @@ EXPERIMENTS = {
     "negative_pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
     "image_embeds": (prompt.explain_embeds, autocast.explain, precision.explain),
     "attention_mask": (prompt.explain_mask,),
-    "sigmas": (scheduler_config.explain, schedule_lists.explain, schedule.explain, schedule_lists.shifted_again,
+    "sigmas": (scheduler_config.explain, schedule_lists.explain, schedule_solved.explain, schedule_lists.shifted_again,
                scheduler_config.explain_rest),
-    "timesteps": (scheduler_config.explain, schedule_lists.explain, schedule.explain, schedule.explain_timesteps,
+    "timesteps": (scheduler_config.explain, schedule_lists.explain, schedule_solved.explain, schedule_solved.explain_timesteps,
                   scheduler_config.explain_rest),
-    "alphas_cumprod": (scheduler_config.explain, schedule.explain_alphas, scheduler_config.explain_rest),
-    "model_input": (guidance_input.explain, guidance_image.explain, model_input.explain, prompt.explain_network_input),
+    "alphas_cumprod": (scheduler_config.explain, schedule_solved.explain_alphas, scheduler_config.explain_rest),
+    "model_input": (guidance_embedded.explain, guidance_picture.explain, model_input.explain, prompt.explain_network_input),
     "noise_pred_text": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
     "noise_pred_uncond": (expert.explain, calls.explain_reused, model.explain, autocast.explain, precision.explain),
-    "noise_pred": (latents.explain_sign, guidance.explain),
-    "latents": (latents.explain_sign, scheduler_steps.explain, schedule_steps.explain),
+    "noise_pred": (latents.explain_sign, guidance_formula.explain),
+    "latents": (latents.explain_sign, scheduler_steps.explain, schedule_euler.explain),
     "vae_latents": (latents_decode.explain, latents_moved.explain, latents_decode.explain_noise, image.explain_nan),
     "decoded": (decoding.explain, autocast.explain, precision.explain, image.explain_nan),
     "image": (image.explain_channels, image.explain_conversion, image.explain_blank, image_colour.explain, image.explain_watermark, lossy.explain),
@@ -97,7 +97,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if finding.kind == CALLS:
         experiments = CALL_EXPERIMENTS
     elif finding.kind == ABSENT:
-        experiments = (guidance_image.explain_absent, left_out.explain, guidance_input.explain_absent)
+        experiments = (guidance_picture.explain_absent, left_out.explain, guidance_embedded.explain_absent)
     elif finding.place not in finding.candidate:
         experiments = SHAPES.get(family(finding.probe), ())
     else:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, number
-from whydiff.causes.scheduler.recipe import recipe, same_list
+from whydiff.causes.schedule.recipe import recipe, same_list
 from whydiff.formulas.schedule import unshift_sigmas
 from whydiff.formulas.schedule_lists import (
     LOW,
