@@ -136,7 +136,10 @@ def _culprits(lab, reference, moved, forced, partner, step, stage) -> list[Insid
         if received > STANDS_OUT * floor and not (foreign and not math.isfinite(received)):
             _blame(found, lab, call, other, received, floor, step, stage, forced, partner)
         made = distance(other.output, call.output, foreign)
-        floor = max(rounding, _finite(distance(other.output, near.output)) if near else 0.0)
+        if _types(call.output) != _types(other.output):  # the coarser type's rounding is what is looked for, and no noise
+            floor = min(_ulp(call.output), _ulp(other.output))
+        else:
+            floor = max(rounding, _finite(distance(other.output, near.output)) if near else 0.0)
         if made > STANDS_OUT * floor and call.key not in found:
             found[call.key] = _inside(lab, call, other, made, floor, step, stage)
     return list(found.values())
@@ -170,6 +173,10 @@ def _other_names(one: Call, other: Call) -> bool:
 
 def _ulp(*trees) -> float:
     return max((own_ulp(tensor) for tree in trees for tensor in tensors_in(tree)), default=0.0)
+
+
+def _types(tree) -> list[torch.dtype]:
+    return [tensor.dtype for tensor in tensors_in(tree)]
 
 
 def _finite(value: float) -> float:
