@@ -6,7 +6,8 @@ import pytest
 import torch
 from recorded_lab import finding, lab_of, normal, trace
 
-from whydiff.causes import guidance, guidance_input
+from whydiff.causes.guidance import embedded as embedded_guidance
+from whydiff.causes.guidance import formula as guidance_formula
 from whydiff.formulas.guidance import combine, fit_guidance
 from whydiff.places import Place
 
@@ -33,7 +34,7 @@ def plain(scale):
 
 def explained(mine, theirs, settings=(None, None)):
     lab = lab_of(side(mine, settings[0]), side(theirs, settings[1]))
-    return guidance.explain(finding(lab, "noise_pred"), lab)
+    return guidance_formula.explain(finding(lab, "noise_pred"), lab)
 
 
 FORMULAS = {
@@ -118,7 +119,7 @@ def test_a_formula_and_a_scale_are_two_causes():
 def embedded(mine, theirs, settings=({}, {})):
     places = [Place("model_input/guidance", i) for i in range(3)]
     lab = lab_of(*(trace({p: torch.tensor([value]) for p in places}, s) for value, s in zip((mine, theirs), settings, strict=True)))
-    return guidance_input.explain(finding(lab, "model_input/guidance"), lab)
+    return embedded_guidance.explain(finding(lab, "model_input/guidance"), lab)
 
 
 def test_embedded_guidance_is_named_by_what_was_asked_for():
@@ -135,5 +136,5 @@ def test_guidance_left_out_of_a_recorded_call_is_named():
     lab = lab_of(given, without)
     here = finding(lab_of(given, trace({place: torch.tensor([1.0])})), place.probe)
     here.candidate = {}
-    (cause,) = guidance_input.explain_absent(here, lab)
+    (cause,) = embedded_guidance.explain_absent(here, lab)
     assert (cause.id, cause.departs, cause.relation["reference"]) == ("guidance-tensor-none", "candidate", 3.5)

@@ -7,7 +7,7 @@ from whydiff.audits.judge import both, judged, lies_in, sentences
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.audits.unspecified import left_to_defaults
 from whydiff.causes.finding import number
-from whydiff.causes.schedule import expert_switch, fits, shift_of, simplest_pair
+from whydiff.causes.schedule.solved import expert_switch, fits, shift_of, simplest_pair
 from whydiff.formulas.schedule_switch import solve_switch
 
 NAME = "schedule_math"

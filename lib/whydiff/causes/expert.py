@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.scheduler.recipe import latest
+from whydiff.causes.schedule.recipe import latest
 from whydiff.evidence.trace import Trace
 
 _OTHER = {"reference": "candidate", "candidate": "reference"}

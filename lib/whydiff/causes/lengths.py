@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.prompt.texts import run_until
 from whydiff.places import family
 
 
@@ -32,7 +33,7 @@ def _try(finding: Finding, lab, id_: str, setting: str, count, words: str) -> li
     if spelled is None:
         return []
     target = reference if lab.patient == "candidate" else candidate
-    again = lab.run(lab.patient, changes={spelled: target})
+    again = run_until(lab, lab.patient, finding.place, changes={spelled: target})
     expected = lab.traces["reference" if lab.patient == "candidate" else "candidate"]
     after = again.events.get(finding.place)
     if after is None or after.tensor.shape != expected[finding.place].shape:

@@ -8,8 +8,6 @@ from whydiff.causes import (
     autocast,
     expert,
     frames,
-    guidance,
-    guidance_input,
     left_out,
     lengths,
     lossy,
@@ -17,21 +15,25 @@ from whydiff.causes import (
     model_input,
     precision,
     prompt,
-    schedule,
-    schedule_lists,
-    schedule_steps,
 )
 from whydiff.causes.calls import loop, reused
 from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
+from whydiff.causes.guidance import embedded as guidance_embedded
+from whydiff.causes.guidance import formula as guidance_formula
+from whydiff.causes.guidance import picture as guidance_picture
 from whydiff.causes.image import colour, conversion, given
 from whydiff.causes.inside import decoding
 from whydiff.causes.latents import condition, decode, moved, sign, start
 from whydiff.causes.leaks import prompts, race
 from whydiff.causes.noise import draws
 from whydiff.causes.noise import steps as noise_steps
-from whydiff.causes.scheduler import config as scheduler_config
-from whydiff.causes.scheduler import initial as scheduler_initial
-from whydiff.causes.scheduler import steps as scheduler_steps
+from whydiff.causes.schedule import config as scheduler_config
+from whydiff.causes.schedule import euler as schedule_euler
+from whydiff.causes.schedule import initial as scheduler_initial
+from whydiff.causes.schedule import lists as schedule_lists
+from whydiff.causes.schedule import received as scheduler_received
+from whydiff.causes.schedule import solved as schedule_solved
+from whydiff.causes.schedule import steps as scheduler_steps
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.places import family
 
@@ -42,7 +44,7 @@ EXPERIMENTS = {
     "initial_noise": (precision.explain_stored, draws.explain, moved.explain, start.explain_start),
     "initial_latents": (precision.explain_stored, moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
                         start.explain_start, draws.explain),
-    "latent_model_input": (start.explain_model_input, condition.explain, moved.explain),
+    "latent_model_input": (start.explain_model_input, scheduler_received.explain, condition.explain, moved.explain),
     "step_noise": (noise_steps.explain,),
     "input_ids": (prompt.explain_ids,),
     "prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
@@ -51,16 +53,16 @@ EXPERIMENTS = {
     "negative_pooled_prompt_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
     "image_embeds": (prompt.explain_embeds, autocast.explain, precision.explain, prompts.explain),
     "attention_mask": (prompt.explain_mask,),
-    "sigmas": (scheduler_config.explain, schedule_lists.explain, schedule.explain, schedule_lists.shifted_again,
+    "sigmas": (scheduler_config.explain, schedule_lists.explain, schedule_solved.explain, schedule_lists.shifted_again,
                scheduler_config.explain_rest),
-    "timesteps": (scheduler_config.explain, schedule_lists.explain, schedule.explain, schedule.explain_timesteps,
+    "timesteps": (scheduler_config.explain, schedule_lists.explain, schedule_solved.explain, schedule_solved.explain_timesteps,
                   scheduler_config.explain_rest),
-    "alphas_cumprod": (scheduler_config.explain, schedule.explain_alphas, scheduler_config.explain_rest),
-    "model_input": (guidance_input.explain, model_input.explain, prompt.explain_network_input),
+    "alphas_cumprod": (scheduler_config.explain, schedule_solved.explain_alphas, scheduler_config.explain_rest),
+    "model_input": (guidance_embedded.explain, guidance_picture.explain, model_input.explain, prompt.explain_network_input),
     "noise_pred_text": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain, race.explain_finding),
     "noise_pred_uncond": (expert.explain, reused.explain, model.explain, autocast.explain, precision.explain, race.explain_finding),
-    "noise_pred": (sign.explain_sign, guidance.explain),
-    "latents": (sign.explain_sign, scheduler_steps.explain, schedule_steps.explain),
+    "noise_pred": (sign.explain_sign, guidance_formula.explain),
+    "latents": (sign.explain_sign, scheduler_steps.explain, schedule_euler.explain),
     "vae_latents": (decode.explain, moved.explain, decode.explain_noise, conversion.explain_nan),
     "decoded": (decoding.explain, autocast.explain, precision.explain, conversion.explain_nan),
     "image": (conversion.explain_channels, conversion.explain_conversion, conversion.explain_blank, colour.explain,
@@ -76,7 +78,7 @@ SHAPES = {
     "image": (conversion.explain_blank,),
     "sigmas": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
     "timesteps": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
-    "input_ids": (prompt.explain_ids, lengths.explain, prompt.explain_id_lengths),
+    "input_ids": (prompt.explain_batches, prompt.explain_ids, lengths.explain, prompt.explain_id_lengths),
     "attention_mask": (lengths.explain,),
     "prompt_embeds": (lengths.explain, prompt.explain_embed_shapes),
     "negative_prompt_embeds": (prompt.explain_embed_shapes,),
@@ -91,7 +93,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if finding.kind == CALLS:
         experiments = CALL_EXPERIMENTS
     elif finding.kind == ABSENT:
-        experiments = (left_out.explain, guidance_input.explain_absent)
+        experiments = (guidance_picture.explain_absent, left_out.explain, guidance_embedded.explain_absent)
     elif finding.place not in finding.candidate:
         experiments = SHAPES.get(family(finding.probe), ())
     else:

@@ -144,7 +144,10 @@ def _culprits(lab, reference, moved, forced, partner, step, stage, quieter) -> l
         if received > STANDS_OUT * floor and not (foreign and not math.isfinite(received)):
             _blame(found, lab, call, other, received, floor, step, stage, forced, partner)
         made = distance(other.output, call.output, foreign)
-        floor = max(rounding, _finite(distance(other.output, near.output)) if near else 0.0)
+        if _types(call.output) != _types(other.output):  # the coarser type's rounding is what is looked for, and no noise
+            floor = rounding
+        else:
+            floor = max(rounding, _finite(distance(other.output, near.output)) if near else 0.0)
         own = quieter.get(call.key)
         if own is not None and floor > LOUD * rounding:
             floor = min(floor, max(rounding, _finite(distance(call.output, own.output))))
@@ -181,6 +184,10 @@ def _other_names(one: Call, other: Call) -> bool:
 
 def _ulp(*trees) -> float:
     return max((own_ulp(tensor) for tree in trees for tensor in tensors_in(tree)), default=0.0)
+
+
+def _types(tree) -> list[torch.dtype]:
+    return [tensor.dtype for tensor in tensors_in(tree)]
 
 
 def _finite(value: float) -> float:

@@ -105,20 +105,21 @@ class Lab:
         return {fact.key: fact.value for fact in defaults_of(side.defaults.framework, side.defaults.version, side.defaults.model)}
 
     def run(self, role: str, *, substitute=None, changes=None, modules=(), steps=None, shaken: int | None = None,
-            fill=None) -> Trace:  # fmt: skip
+            fill=None, notes=False) -> Trace:  # fmt: skip
         """One run of a side. `shaken`: the seed with which its modules' outputs are moved by one ulp; `fill`: what arguments
         that the side leaves out receive."""
         self.runs += 1
         side = self.sides[role]
         with shaking(side.components, shaken) if shaken is not None else contextlib.nullcontext():
-            return side.run(Recorder(substitute=substitute, modules=modules, steps=steps, fill=fill), changes)
+            return side.run(Recorder(substitute=substitute, modules=modules, steps=steps, fill=fill, notes=notes), changes)
 
-    def record_both(self) -> None:
+    def record_both(self, notes: bool = False) -> None:
+        """The first run of each live side; with `notes` of its text encoders, for a trace that is kept."""
         for role, side in self.sides.items():
             if side is not None:
                 self.said(f"running {role}")
                 self.held_before[role] = checksums(side.components, side.call)
-                self.traces[role] = self.run(role, modules=self.case.record.modules, steps=self.case.record.steps)
+                self.traces[role] = self.run(role, modules=self.case.record.modules, steps=self.case.record.steps, notes=notes)
 
     def find_layouts(self, candidate: Trace) -> None:
         """Where element counts agree and shapes do not, look for the layout that makes the values agree."""

@@ -29,7 +29,7 @@ def record_side(entry: str, folder, *, build: dict[str, Any], call: dict[str, An
     case = Case(title=entry, reference=side, candidate=Side(settings={"nothing": None}), record=Record(modules=list(modules)))
     lab = Lab(case, said)
     lab.load()
-    lab.record_both()
+    lab.record_both(notes=True)
     trace = lab.traces["reference"]
     if floor:
         noise_floor.measure(lab)

@@ -12,7 +12,7 @@ import inspect
 
 import torch
 
-from whydiff.evidence import draw_probes, scheduler_calls, vae_probes
+from whydiff.evidence import draw_probes, encoder_notes, scheduler_calls, vae_probes
 from whydiff.evidence.branches import Branches
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.result_names import result_names
@@ -148,6 +148,8 @@ class _Installer:
         for name, module in text_encoders(self.pipeline).items():
             suffix = name.removeprefix("text_encoder") if name.startswith("text_encoder") else f"_{name}"
             self.hook(module.register_forward_pre_hook(self._encoder_inputs(module, suffix, name), with_kwargs=True))
+            if self.recorder.notes:
+                encoder_notes.install(module, name, self.recorder.trace, self.stack)
 
         def encode(original, *args, **kwargs):
             names = result_names(self.pipeline, "encode_prompt")

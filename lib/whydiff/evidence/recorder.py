@@ -27,10 +27,11 @@ class Recorder:
     """
 
     def __init__(self, *, substitute: Substitute | None = None, modules: list[str] = (), steps: list[int] | None = None,
-                 writer: TraceWriter | None = None, fill: Callable[[Place], torch.Tensor | None] | None = None):  # fmt: skip
+                 writer: TraceWriter | None = None, fill: Callable[[Place], torch.Tensor | None] | None = None, notes: bool = False):  # fmt: skip
         self.trace = Trace()
         self.substitute, self.fill = substitute, fill
         self.modules = list(modules)
+        self.notes = notes  # of text encoders, for a recording that is kept without its side
         self.steps = steps
         self.writer = writer
         self.step: int | None = None  # the sampler step that is running, as far as known

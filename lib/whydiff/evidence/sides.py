@@ -145,7 +145,8 @@ class RunnableSide:
             raise Trouble(f"{self.role} ({self.name}) raised {type(error).__name__}: {error} {_line_of(error)}") from error
         self.global_draws |= {name for name, state in _global_states().items() if name in before and state != before[name]}
         self._add_image(recorder, output)
-        recorder.trace.producer = self.producer() | ({"calls": recorder.trace.calls} if recorder.trace.calls else {})
+        noted = {"calls": recorder.trace.calls, "encoders": recorder.trace.encoders}
+        recorder.trace.producer = self.producer() | {key: value for key, value in noted.items() if value}
         recorder.trace.settings = {k: v["value"] for k, v in self.effective_settings().items() if _plain(v["value"])}
         return recorder.trace
 

@@ -72,6 +72,7 @@ class Trace:
         self.complete = complete
         self.events: dict[Place, Event] = {}
         self.calls: dict = {}  # how the run called its scheduler, as far as JSON can hold it
+        self.encoders: list[dict] = []  # how its text encoders were called, where that was asked for (encoder_notes)
         self.moved: set[Place] = set()  # where an experiment put a value that differs from the run's own
         self.absent: set[Place] = set()  # arguments that the network knows and the run leaves out
 

@@ -129,7 +129,7 @@ def _zero_star(steps, eps):
         for c, u, p in steps:
             base = _factor(c, u, over) * u
             scales.append(_ratio(c - base, p - base))
-        found = _settled(steps, eps, "zero_star", scales, over=over)
+        found = _settled(steps, eps, "zero_star", scales, curve=True, over=over)
         if found is not None:
             return found
     return None
@@ -157,7 +157,7 @@ def _norm(steps, eps):
         shape = steps[0][0].shape
         if axis is not None and (len(shape) < 3 or shape[axis] < 3 or (over == "channel" and len(shape) < 4)):
             continue
-        found = _settled(steps, eps, "norm", [_in_span(c, u, p, over)[0] for c, u, p in steps], over=over)
+        found = _settled(steps, eps, "norm", [_in_span(c, u, p, over)[0] for c, u, p in steps], curve=True, over=over)
         if found is not None:
             return found
     return None

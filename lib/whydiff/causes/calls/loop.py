@@ -7,9 +7,9 @@ import math
 
 import torch
 
-from whydiff.causes.calls import branches
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.scheduler.recipe import recipe
+from whydiff.causes.guidance import calls as guidance_calls
+from whydiff.causes.schedule.recipe import recipe
 from whydiff.evidence.trace import Trace
 
 _OTHER = {"reference": "candidate", "candidate": "reference"}
@@ -58,7 +58,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         found = experiment(finding, lab, patterns)
         if found:
             return found
-    return branches.explain(finding, lab)
+    return guidance_calls.explain(finding, lab)
 
 
 def in_loop(lab) -> set[str]:

@@ -31,6 +31,12 @@ def makes_rotations(inside: Inside) -> bool:
     return bool(made) and all(t.abs().max() <= 1 + 1e-5 for t in made if t.is_floating_point() or t.is_complex())
 
 
+def makes_angles(inside: Inside) -> bool:
+    """Positions times frequencies, before sines and cosines are taken: a module without weights that is named after them."""
+    module = inside.modules["reference"]
+    return bool(re.search(ROTARY, inside.name)) and module is not None and not any(True for _ in module.parameters())
+
+
 def is_rotary_name(name: str) -> bool:
     return bool(re.search(ROTARY + "|pos_embed|pe_embedder", name))
 
@@ -46,7 +52,7 @@ def is_vision(inside: Inside) -> bool:
 
 def low_precision_id(inside: Inside, whole: bool, name: str) -> tuple[str, tuple[str, ...]] | None:
     """The catalogue name of 16-bit arithmetic in a module of this role. `whole`: computed so, and not only rounded once."""
-    if makes_rotations(inside):
+    if makes_rotations(inside) or makes_angles(inside):
         return ("vision-rotary-low-precision", ("rope-phase-low-precision",)) if is_vision(inside) else (
             "rope-phase-low-precision", ("ambient-autocast",))  # fmt: skip
     if makes_modulation(inside):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.prompt import batches, branches, ids, inside, layers, masks, pooled, rows
+from whydiff.causes.prompt import batches, branches, ids, inside, layers, masks, noted, pooled, rows
 from whydiff.causes.prompt.follow import first
 
 # What the recorded rows say comes first; then live encoders under other rules, those that need fewest runs before the others.
-_EMBEDS = (branches.zeros, branches.exchanged, rows.padding_zeroed, rows.shifted, batches.explain, masks.explain, rows.rescaled, layers.explain,
-           pooled.explain, inside.exempt_lost, inside.shared_tables)  # fmt: skip
-_NOT_FINITE = (inside.exempt_lost, masks.explain, inside.nonfinite)
+_EMBEDS = (branches.zeros, branches.exchanged, rows.padding_zeroed, rows.shifted, noted.explain, batches.explain, masks.explain,
+           rows.rescaled, layers.explain, pooled.explain, inside.exempt_lost, inside.shared_tables)  # fmt: skip
+_NOT_FINITE = (noted.explain, inside.exempt_lost, masks.explain, inside.nonfinite)
 # Arguments of the network that carry embeddings: what a pipeline does to them after it encoded the prompt shows there.
 _TEXT_ARGUMENTS = ("encoder_hidden_states", "pooled_projections", "text_embeds", "prompt_embeds", "context", "txt", "cap_feats")
 
@@ -17,6 +17,11 @@ _TEXT_ARGUMENTS = ("encoder_hidden_states", "pooled_projections", "text_embeds",
 def explain_ids(finding: Finding, lab) -> list[Explanation]:
     """Token ids that differ: which rule, or which other text, makes them?"""
     return first((ids.explain,), finding, lab)
+
+
+def explain_batches(finding: Finding, lab) -> list[Explanation]:
+    """Token ids of other lengths, because one side's depend on the other prompts of the batch."""
+    return first((batches.explain_rows,), finding, lab)
 
 
 def explain_id_lengths(finding: Finding, lab) -> list[Explanation]:

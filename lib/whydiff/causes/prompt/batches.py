@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.prompt import texts
+from whydiff.causes.prompt import texts, tokens
 from whydiff.causes.prompt.encoder import OTHER
 from whydiff.measure.compare import relative_l2
+from whydiff.places import Place
 
 
 def explain(finding: Finding, lab) -> list[Explanation]:
@@ -49,6 +50,55 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         relation={"kind": "batch", "prompts": len(requests), **{role: float(f"{value:.3g}") for role, value in changed.items()}},
         experiment=f"encoded {len(requests)} batches of prompts that are alike on both sides: candidate and reference agree; the {side}'s "
                    f"embedding of a prompt moves by {changed[side]:.2g} in the mixed batch, the {OTHER[side]}'s by {changed[OTHER[side]]:.2g}",
+        fix=f"mask what the {side} pads shorter prompts with, or pad every prompt to one fixed length")]  # fmt: skip
+
+
+def explain_rows(finding: Finding, lab) -> list[Explanation]:
+    """The same, seen at token ids (B, L): one side pads a batch's prompts to the longest of them, the other to a fixed length.
+
+    Where no side can be run, the embeddings of the prompt that fills its row must agree, and only those of the others differ.
+    """
+    if finding.probe != "input_ids" or finding.place in finding.candidate:
+        return []
+    ids = {role: lab.own_value(role, finding.place) for role in OTHER}
+    if any(t is None or t.dim() != 2 or len(t) < 2 for t in ids.values()) or len(ids["reference"]) != len(ids["candidate"]):
+        return []
+    side = min(ids, key=lambda role: ids[role].shape[1])
+    lengths = [len(_filled(row, long)) for row, long in zip(ids[side].tolist(), ids[OTHER[side]].tolist())]
+    if 0 in lengths or max(lengths) != ids[side].shape[1] or min(lengths) == max(lengths):
+        return []
+    probe = Place("prompt_embeds")
+    made = {role: lab.own_value(role, probe) for role in OTHER}
+    if any(t is None for t in made.values()) or made["reference"].shape != made["candidate"].shape or len(made["reference"]) < len(lengths):
+        return []
+    floor = lab.floor.of_stage(probe, made["reference"])
+    embeds = Finding("prompt_embeds", [probe], {probe: made["reference"]}, {probe: made["candidate"]}, None, floor)
+    found = explain(embeds, lab) if None not in lab.sides.values() else _recorded(embeds, lab, side, lengths)
+    for explanation in found:
+        explanation.covers |= {finding.probe, "attention_mask", "prompt_embeds", "negative_prompt_embeds"}
+    return found
+
+
+def _filled(row: list[int], longer: list[int]) -> list[int]:
+    """The ids of a row that the other side's row begins with, without what either is padded with; empty where they differ."""
+    text = tokens.body(longer)
+    return text if tokens.tail(longer) > 1 and row[: len(text)] == text and len(set(row[len(text) :])) <= 1 else []
+
+
+def _recorded(embeds: Finding, lab, side: str, lengths: list[int]) -> list[Explanation]:
+    ((mine, theirs),) = embeds.pairs
+    full = [i for i, n in enumerate(lengths) if n == max(lengths)]
+    short = [i for i, n in enumerate(lengths) if n < max(lengths)]
+    near = [i for i in range(len(lengths)) if lab.closes(embeds, *_cut(mine[i][: lengths[i]], theirs[i][: lengths[i]]))]
+    if near != full:
+        return []
+    return [Explanation(
+        id="encoder-batch-padding-dependence", departs=side, explained=1.0, equivalent=["encoder-mask-passed-or-not"],
+        statement=f"the {side} pads the prompts of a batch to the longest of them, {max(lengths)} tokens, and its {embeds.probe} of the shorter "
+                  "ones depend on that",
+        relation={"kind": "batch", "prompts": len(lengths), "tokens": lengths},
+        experiment=f"left the padding out: the token ids agree; the embeddings of the {len(full)} prompt(s) that fill the {side}'s rows agree, "
+                   f"those of the {len(short)} padded one(s) do not",
         fix=f"mask what the {side} pads shorter prompts with, or pad every prompt to one fixed length")]  # fmt: skip
 
 

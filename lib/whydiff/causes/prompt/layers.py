@@ -54,7 +54,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
             share = 1.0
         else:
             continue
-        explanation = _told(finding, role, found, {call.component: call.blocks for call in calls}, share)
+        explanation = told(finding, role, found, {call.component: call.blocks for call in calls}, share)
         if explanation is not None:
             return [explanation]
     return []
@@ -146,7 +146,8 @@ def _covered(target: torch.Tensor, found: list[Piece]) -> bool:
     return relative_l2(target, _with_pieces(torch.zeros_like(target), found)) < 0.5
 
 
-def _told(finding: Finding, role: str, found: dict[str, list[Piece]], blocks: dict[str, int], share: float) -> Explanation | None:
+def told(finding: Finding, role: str, found: dict[str, list[Piece]], blocks: dict[str, int], share: float) -> Explanation | None:
+    """The explanation for pieces found on both sides; None where they are the same ones."""
     reference, candidate = found["reference"], found["candidate"]
     changed = [(a, b) for a, b in zip(reference, candidate) if (a.layer, a.normed) != (b.layer, b.normed)]
     if (not changed and len(reference) == len(candidate)) or any(a.component != b.component for a, b in zip(reference, candidate)):

@@ -7,9 +7,9 @@ import math
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, number
-from whydiff.causes.scheduler import apart
-from whydiff.causes.scheduler.config import covered
-from whydiff.causes.scheduler.recipe import Recipe, recipe
+from whydiff.causes.schedule import apart
+from whydiff.causes.schedule.config import covered
+from whydiff.causes.schedule.recipe import Recipe, recipe
 from whydiff.causes.table import BY_ID
 from whydiff.measure.compare import relative_l2
 

@@ -11,11 +11,11 @@ import dataclasses
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.scheduler import apart
-from whydiff.causes.scheduler.defects import DEFECTS
-from whydiff.causes.scheduler.keys import alternatives, cause_of
-from whydiff.causes.scheduler.recipe import Recipe, public_classes, recipe
-from whydiff.causes.scheduler.replay import Loop, loop, replay
+from whydiff.causes.schedule import apart
+from whydiff.causes.schedule.defects import DEFECTS
+from whydiff.causes.schedule.keys import alternatives, cause_of
+from whydiff.causes.schedule.recipe import Recipe, public_classes, recipe
+from whydiff.causes.schedule.replay import Loop, loop, replay
 from whydiff.causes.table import BY_ID
 from whydiff.evidence.floor import STANDS_OUT, own_ulp
 from whydiff.measure.compare import relative_l2

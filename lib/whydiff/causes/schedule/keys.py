@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 
-from whydiff.causes.scheduler.recipe import Recipe
+from whydiff.causes.schedule.recipe import Recipe
 
 # key -> id. A key without a line is the generic `scheduler-config`.
 CAUSE_OF = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from whydiff.causes.scheduler.keys import CAUSE_OF, EQUIVALENT, cause_of, differing
-from whydiff.causes.scheduler.recipe import Recipe
+from whydiff.causes.schedule.keys import CAUSE_OF, EQUIVALENT, cause_of, differing
+from whydiff.causes.schedule.recipe import Recipe
 
 ARGUMENT = "set_timesteps: "  # marks a key that is an argument and no configuration
 

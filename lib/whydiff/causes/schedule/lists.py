@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, number
-from whydiff.causes.scheduler.recipe import recipe, same_list
+from whydiff.causes.schedule.recipe import recipe, same_list
 from whydiff.formulas.schedule import unshift_sigmas
 from whydiff.formulas.schedule_lists import (
     LOW,
@@ -106,6 +106,7 @@ def low_precision(finding: Finding, lab, lists) -> list[Explanation]:
         for dtype in LOW:
             tries = [(w, t) for shift in shifts for w, t in in_low_precision(fine, shift, dtype)]
             tries += [("the sigmas", fine.float().to(dtype).float()), *_passed_in(lab, _OTHER[role], fine, dtype)]
+            tries += [(words, below_one(grid)) for words, grid in tries]
             for words, made in tries:
                 if _nearly(made, coarse) and not _nearly(made, fine):
                     name, unique = str(dtype).removeprefix("torch."), len(torch.unique(coarse.float()))
@@ -117,6 +118,14 @@ def low_precision(finding: Finding, lab, lists) -> list[Explanation]:
                         experiment=f"computed the {_OTHER[role]}'s sigmas again with {words} in {name}: equals the {role}'s",
                         fix=f"build the grid of sigmas in float32 (or float64) in the {role} and convert the result")]  # fmt: skip
     return []
+
+
+def below_one(sigmas: torch.Tensor) -> torch.Tensor:
+    """A list (N,) as schedulers that take logarithms keep it: its first sigma of 1 moved down by 1e-6 (diffusers'
+    scheduling_unipc_multistep.py, set_timesteps)."""
+    if not sigmas.numel() or abs(float(sigmas[0]) - 1) > 2e-6:
+        return sigmas
+    return torch.cat([sigmas.new_full((1,), 1 - 1e-6), sigmas[1:]])
 
 
 def _passed_in(lab, role: str, fine: torch.Tensor, dtype: torch.dtype):
@@ -158,7 +167,8 @@ def shifted_again(finding: Finding, lab) -> list[Explanation]:
 
 
 def _shifts(sigmas: torch.Tensor) -> list[float]:
-    fits = [fit for fit in solve_schedule(sigmas) if fit.explains]
+    whole = sigmas if float(sigmas[0]) in (1.0, 0.0) or below_one(sigmas) is sigmas else torch.cat([sigmas.new_ones(1), sigmas[1:]])
+    fits = [fit for fit in solve_schedule(whole) if fit.explains]
     return list(dict.fromkeys(fit.shift for fit in fits[:4] if fit.shift))
 
 

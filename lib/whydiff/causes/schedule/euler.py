@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, number
-from whydiff.causes.scheduler.replay import loop
+from whydiff.causes.schedule.replay import loop
 from whydiff.measure.compare import relative_l2
 
 _CLOSE = 1e-4  # a dt is a quotient of differences of float32 values

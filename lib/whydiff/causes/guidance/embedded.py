@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, number, same_parameter
-from whydiff.causes.guidance import scale_id, stated, who
+from whydiff.causes.guidance.formula import scale_id, stated, who
 
 GUIDANCE = ("guidance", "embedded_guidance")  # how the argument's name begins
 

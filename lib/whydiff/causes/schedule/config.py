@@ -7,9 +7,9 @@ time: the keys that are needed to reproduce the reference's schedule are the cau
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.scheduler import apart, steps
-from whydiff.causes.scheduler.keys import alternatives, cause_of
-from whydiff.causes.scheduler.recipe import Recipe, agree, observed, public_classes, recipe
+from whydiff.causes.schedule import apart, steps
+from whydiff.causes.schedule.keys import alternatives, cause_of
+from whydiff.causes.schedule.recipe import Recipe, agree, observed, public_classes, recipe
 from whydiff.causes.table import BY_ID
 
 # One static shift against another is solved by formula, too, which says more (the expert switch, for one).

@@ -12,7 +12,7 @@ import inspect
 import torch
 from torch.overrides import TorchFunctionMode
 
-from whydiff.causes.scheduler.recipe import SCHEDULE, Recipe, latest, quiet
+from whydiff.causes.schedule.recipe import SCHEDULE, Recipe, latest, quiet
 from whydiff.places import Place
 
 _OTHER = {"reference": "candidate", "candidate": "reference"}
