@@ -18,3 +18,14 @@ def did_you_mean(word: str, known) -> str:
 
 class OutOfRuns(Exception):
     """The runs that a budget allows are used up. What was found so far still stands."""
+
+
+def where_raised(error: BaseException) -> str:
+    """`(sides.py, line 12, in port)`: the last frame outside whydiff and the libraries, else the last frame."""
+    import pathlib
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and "/whydiff/" not in f.filename and not f.filename.startswith("<")]
+    frame = (own or frames)[-1] if frames else None
+    return f"({pathlib.Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" if frame else ""

@@ -28,6 +28,7 @@ from whydiff.causes.leaks import prompts, race
 from whydiff.causes.noise import draws
 from whydiff.causes.noise import steps as noise_steps
 from whydiff.causes.schedule import config as scheduler_config
+from whydiff.causes.schedule import entries as schedule_entries
 from whydiff.causes.schedule import euler as schedule_euler
 from whydiff.causes.schedule import initial as scheduler_initial
 from whydiff.causes.schedule import lists as schedule_lists
@@ -76,8 +77,8 @@ SHAPES = {
     "initial_latents": (frames.explain_latents,),
     "decoded": (frames.explain_decoded,),
     "image": (conversion.explain_blank,),
-    "sigmas": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
-    "timesteps": (scheduler_config.explain, schedule_lists.left_out, lengths.explain),
+    "sigmas": (scheduler_config.explain, schedule_entries.left_out, lengths.explain),
+    "timesteps": (scheduler_config.explain, schedule_entries.left_out, lengths.explain),
     "input_ids": (prompt.explain_batches, prompt.explain_ids, lengths.explain, prompt.explain_id_lengths),
     "attention_mask": (lengths.explain,),
     "prompt_embeds": (lengths.explain, prompt.explain_embed_shapes),

@@ -15,8 +15,9 @@ from whydiff.evidence.configurations import configurations
 from whydiff.evidence.fingerprint import code_fingerprint, fingerprint
 from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp, shaking
 from whydiff.evidence.image_file import image_trace
+from whydiff.evidence.loading import load_side
 from whydiff.evidence.recorder import NOTHING, Recorder
-from whydiff.evidence.sides import RunnableSide, load_side
+from whydiff.evidence.sides import RunnableSide
 from whydiff.evidence.trace import Trace, read_trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.layouts import Layout, find_layout

@@ -20,7 +20,7 @@ from whydiff.engine.walk import Named, Row
 from whydiff.errors import Trouble
 from whydiff.evidence.case import make_case
 from whydiff.evidence.floor import Floor
-from whydiff.evidence.sides import load_side
+from whydiff.evidence.loading import load_side
 from whydiff.evidence.trace import Trace, read_trace
 from whydiff.measure.layouts import Layout
 from whydiff.places import Place

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.util
 import inspect
 import pathlib
 import random
 import sys
-import traceback
 from typing import Any
 
 import torch
 
-from whydiff.errors import Trouble, did_you_mean
-from whydiff.evidence.case import Case, Live
+from whydiff.errors import Trouble, did_you_mean, where_raised
 from whydiff.evidence.configurations import configurations
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.trace import Event, Trace
@@ -35,7 +31,7 @@ SYNONYMS = {
 }
 
 
-_SIDE = "whydiff_side_"  # how the modules of sides are called in sys.modules
+SIDE_MODULE = "whydiff_side_"  # how the modules of sides are called in sys.modules
 
 
 class RunnableSide:
@@ -142,7 +138,7 @@ class RunnableSide:
         except Trouble:
             raise
         except (Exception, SystemExit) as error:
-            raise Trouble(f"{self.role} ({self.name}) raised {type(error).__name__}: {error} {_line_of(error)}") from error
+            raise Trouble(f"{self.role} ({self.name}) raised {type(error).__name__}: {error} {where_raised(error)}") from error
         self.global_draws |= {name for name, state in _global_states().items() if name in before and state != before[name]}
         self._add_image(recorder, output)
         noted = {"calls": recorder.trace.calls, "encoders": recorder.trace.encoders}
@@ -170,78 +166,12 @@ class RunnableSide:
 
         kind = self.subject if inspect.isroutine(self.subject) else type(self.subject)
         module = getattr(kind, "__module__", "") or ""
-        if module.startswith(_SIDE):  # a file loaded by its path has the name of that file
+        if module.startswith(SIDE_MODULE):  # a file loaded by its path has the name of that file
             module = pathlib.Path(self.entry.rpartition(":")[0]).stem
         package = module.split(".")[0]
         return {"package": package, "version": package_version(package), "name": f"{module}.{kind.__qualname__}",
                 "code": code_fingerprint(self.subject), "entry": self.entry, "components": configurations(self.subject),
                 "build": {k: v if _plain(v) else str(v) for k, v in self.build.items()}}  # fmt: skip
-
-
-def load_side(case: Case, role: str) -> RunnableSide:
-    """The live side of a case: its entry loaded, its function called with `build`."""
-    side = getattr(case, role)
-    live: Live = side.live
-    if live.python is not None:
-        raise Trouble(f"{role}: live.python is not supported by this version; leave it out to run the side in this environment.")
-    subject = live.object if live.object is not None else _build(case, live, role)
-    return RunnableSide(subject, live.call, role=role, name=side.name, build=live.build, entry=live.entry)
-
-
-def _build(case: Case, live: Live, role: str):
-    file, _, function = live.entry.rpartition(":")
-    if not file or not function:
-        raise Trouble(f"{role}: live.entry {live.entry!r} is not FILE.py:FUNCTION.")
-    path = case.resolve(file)
-    if not path.is_file():
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
-        raise Trouble(f"{role}: {path}, named by live.entry, does not exist.{near}")
-    module = _import_file(path, role)
-    maker = getattr(module, function, None)
-    if not callable(maker):
-        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise Trouble(f"{role}: {path.name} has no function {function!r}.{did_you_mean(function, names)}")
-    try:
-        inspect.signature(maker).bind(**live.build)
-    except TypeError as error:
-        known = list(inspect.signature(maker).parameters)
-        key = next((k for k in live.build if k not in known), "")
-        raise Trouble(f"{role}: build does not fit {path.name}:{function}: {error}.{did_you_mean(key, known)}") from None
-    try:
-        with _on_path(path.parent):
-            return maker(**live.build)
-    except (Exception, SystemExit) as error:
-        raise Trouble(f"{role}: {path.name}:{function} raised {type(error).__name__}: {error} {_line_of(error)}") from error
-
-
-def _import_file(path: pathlib.Path, role: str):
-    """Import a file by its path, its folder on sys.path while it loads. The same file is imported once."""
-    name = _SIDE + hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    stamp = path.stat().st_mtime_ns
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__whydiff_stamp__", None) == stamp:
-        return loaded
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with _on_path(path.parent):
-            spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        sys.modules.pop(name, None)
-        raise Trouble(f"{role}: {path} cannot be loaded: {type(error).__name__}: {error} {_line_of(error)}") from error
-    module.__whydiff_stamp__ = stamp
-    return module
-
-
-@contextlib.contextmanager
-def _on_path(folder: pathlib.Path):
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(str(folder))
 
 
 @contextlib.contextmanager
@@ -292,14 +222,6 @@ def _check_device(device: str, role: str) -> None:
     except RuntimeError:
         raise Trouble(f"{role}: generator_device {device!r} is not to be had on this machine. "
                       "Use cpu, or run where that device is.") from None  # fmt: skip
-
-
-def _line_of(error: BaseException) -> str:
-    """`(sides.py, line 12, in port)`: the last frame outside whydiff and the libraries, else the last frame."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "site-packages" not in f.filename and "/whydiff/" not in f.filename and not f.filename.startswith("<")]
-    frame = (own or frames)[-1] if frames else None
-    return f"({pathlib.Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" if frame else ""
 
 
 def _plain(value) -> bool:

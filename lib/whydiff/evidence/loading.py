@@ -1,0 +1,80 @@
+"""How a side of a case comes to life: its file imported by path, its function called with `build`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import inspect
+import pathlib
+import sys
+
+from whydiff.errors import Trouble, did_you_mean, where_raised
+from whydiff.evidence.case import Case, Live
+from whydiff.evidence.sides import SIDE_MODULE, RunnableSide
+
+
+def load_side(case: Case, role: str) -> RunnableSide:
+    """The live side of a case: its entry loaded, its function called with `build`."""
+    side = getattr(case, role)
+    live: Live = side.live
+    if live.python is not None:
+        raise Trouble(f"{role}: live.python is not supported by this version; leave it out to run the side in this environment.")
+    subject = live.object if live.object is not None else _build(case, live, role)
+    return RunnableSide(subject, live.call, role=role, name=side.name, build=live.build, entry=live.entry)
+
+
+def _build(case: Case, live: Live, role: str):
+    file, _, function = live.entry.rpartition(":")
+    if not file or not function:
+        raise Trouble(f"{role}: live.entry {live.entry!r} is not FILE.py:FUNCTION.")
+    path = case.resolve(file)
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
+        raise Trouble(f"{role}: {path}, named by live.entry, does not exist.{near}")
+    module = _import_file(path, role)
+    maker = getattr(module, function, None)
+    if not callable(maker):
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise Trouble(f"{role}: {path.name} has no function {function!r}.{did_you_mean(function, names)}")
+    try:
+        inspect.signature(maker).bind(**live.build)
+    except TypeError as error:
+        known = list(inspect.signature(maker).parameters)
+        key = next((k for k in live.build if k not in known), "")
+        raise Trouble(f"{role}: build does not fit {path.name}:{function}: {error}.{did_you_mean(key, known)}") from None
+    try:
+        with _on_path(path.parent):
+            return maker(**live.build)
+    except (Exception, SystemExit) as error:
+        raise Trouble(f"{role}: {path.name}:{function} raised {type(error).__name__}: {error} {where_raised(error)}") from error
+
+
+def _import_file(path: pathlib.Path, role: str):
+    """Import a file by its path, its folder on sys.path while it loads. The same file is imported once."""
+    name = SIDE_MODULE + hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    stamp = path.stat().st_mtime_ns
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__whydiff_stamp__", None) == stamp:
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _on_path(path.parent):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
+        raise Trouble(f"{role}: {path} cannot be loaded: {type(error).__name__}: {error} {where_raised(error)}") from error
+    module.__whydiff_stamp__ = stamp
+    return module
+
+
+@contextlib.contextmanager
+def _on_path(folder: pathlib.Path):
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
