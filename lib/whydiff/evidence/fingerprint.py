@@ -49,6 +49,7 @@ def _source(cls: type) -> str:
         return f"{cls.__module__}.{cls.__qualname__} {package_version(cls.__module__.split('.')[0])}"
 
 
+@functools.cache
 def _methods(cls: type) -> str:
     """The code of every method of a class and of what it derives from, by name, the first in the order of lookup."""
     found: dict[str, str] = {}
@@ -160,6 +161,7 @@ def _tokenizer(value) -> str:
 
 def code_fingerprint(subject) -> str:
     """A short hash of the code that runs: the callable's class or function, and its components' classes."""
+    _methods.cache_clear()  # what was patched since the last question
     parts = [_function(subject, {}, 2) if inspect.isroutine(subject) else _class_source(type(subject))]
     for name, component in sorted((getattr(subject, "components", None) or {}).items()):
         parts.append(f"{name} {_class_source(type(component))}")
@@ -168,4 +170,5 @@ def code_fingerprint(subject) -> str:
 
 def fingerprint(subject) -> str:
     """A hash of everything about a side that could make a difference: code, configuration, weights, hooks."""
+    _methods.cache_clear()
     return _walk(subject, {}, DEPTH)

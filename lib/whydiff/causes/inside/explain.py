@@ -11,17 +11,34 @@ MOST = 12  # culprits looked at one by one; a fault in every block shows in the 
 
 
 def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explanation], list[Inside]]:
-    """(causes, culprits that none of them explains). Culprits of one cause and kind make one explanation."""
+    """(causes, culprits that none of them explains). Culprits of one cause and kind make one explanation.
+
+    Containers are asked before what they hold: where a whole module's difference is explained, so are its parts.
+    """
     grouped: dict[str, list[tuple[Inside, Explanation]]] = {}
     left: list[Inside] = []
-    for inside in culprits[:MOST]:
+    asked = culprits[:MOST]
+    explained: list[str] = []
+    for inside in sorted(asked, key=lambda inside: len(_path(inside.name))):
+        if any(_holds(name, inside.name) for name in explained):
+            continue
         found = _one(inside, finding, lab)
         if found is None:
-            left.append(inside.narrowed() or inside if isinstance(inside, Between) and inside.can_run else inside)
+            left.append(inside)
         else:
+            explained.append(inside.name)
             grouped.setdefault(found.id, []).append((inside, found))
-    explanations = [_merged(group, lab) for group in grouped.values()]
-    return explanations, left
+    left = [entry.narrowed() or entry if isinstance(entry, Between) and entry.can_run else entry for entry in asked if entry in left]
+    ordered = sorted((sorted(group, key=lambda pair: asked.index(pair[0])) for group in grouped.values()), key=lambda g: asked.index(g[0][0]))
+    return [_merged(group, lab) for group in ordered], left
+
+
+def _path(name: str) -> list[str]:
+    return name.replace("/", ".").split(".")
+
+
+def _holds(container: str, name: str) -> bool:
+    return _path(name)[: len(_path(container))] == _path(container)
 
 
 def _one(inside: Inside, finding: Finding, lab) -> Explanation | None:

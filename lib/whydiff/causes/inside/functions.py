@@ -7,6 +7,8 @@ it is. A *site* is the place in the code that calls: both q and k pass through o
 from __future__ import annotations
 
 import dataclasses
+import os
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +57,8 @@ class Watch(TorchFunctionMode):
         return result
 
 
+# Where an experiment's own code lies: what it calls is nothing that a side computes.
+OURS = tuple(str(pathlib.Path(__file__).parents[2] / room) + os.sep for room in ("causes", "engine", "evidence"))
 # Attributes and sizes: they compute nothing.
 PASSIVE = {"__get__", "size", "dim", "numel", "stride", "is_floating_point", "is_complex", "element_size", "get_device", "shape",
            "is_contiguous", "contiguous", "detach", "data_ptr", "storage_offset", "__len__", "__bool__", "item", "tolist"}  # fmt: skip

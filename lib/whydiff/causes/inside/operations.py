@@ -9,13 +9,13 @@ import torch
 
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside import roles, submodules
-from whydiff.causes.inside.functions import Seen, watched, with_variant
+from whydiff.causes.inside.functions import OURS, Seen, watched, with_variant
 from whydiff.causes.inside.inside import Inside
 from whydiff.causes.inside.variants import VARIANTS
 from whydiff.causes.inside.variants_attention import of_inputs
 from whydiff.causes.inside.variants_made import Variant, computed_in
 
-SECONDS = 5.0  # for one module and side; the likeliest variants come first
+SECONDS = 5.0  # of this thread, for one module and side; the likeliest variants come first
 MOST_FUNCTIONS = 400  # a module that calls more than this is a network by itself, and its inner modules were looked at
 
 OTHER = {"reference": "candidate", "candidate": "reference"}
@@ -29,23 +29,30 @@ def explain(inside: Inside, finding: Finding, lab) -> Explanation | None:
     if found is not None:
         return found
     for role in ("reference", "candidate"):
-        match = _search(inside, role, time.monotonic() + SECONDS)
+        match = _search(inside, role, time.thread_time() + SECONDS)
         if match is None:
             continue
         variant, calls = match
         id_, equivalent = _name(inside, role, variant, calls)
-        where = f"{calls[0].name} ({calls[0].site[0].rsplit('/', 1)[-1]}, line {calls[0].site[1]})"
+        what, where = _called(calls[0])
         if id_ is None:
-            inside.found = f"{OTHER[role]}'s module computes what the {role}'s does when, in {where}, {variant.words}"
+            inside.found = f"{OTHER[role]}'s module computes what the {role}'s does when{where} {variant.words}"
             return None
         departs = OTHER[role]
         return Explanation(
-            id=id_, statement=f"in {inside.names[departs]}, the {departs} differs from the {role} as if, in {calls[0].name}, {variant.words}",
+            id=id_, statement=f"in {inside.names[departs]}, the {departs} differs from the {role} as if{what} {variant.words}",
             relation={"kind": "operation", "function": calls[0].name, "variant": variant.words, "departs": departs}, explained=1.0,
-            experiment=f"ran the {role}'s {inside.names[role]} on the same inputs so that, in {where}, {variant.words}: "
+            experiment=f"ran the {role}'s {inside.names[role]} on the same inputs so that{where} {variant.words}: "
                        f"it puts out what the {departs}'s does", departs=departs, equivalent=list(equivalent), module=inside.name,
-            fix=f"make {calls[0].name} in {inside.names[departs]} of the {departs} as in the {role}")  # fmt: skip
+            fix=f"make {calls[0].name if what else 'what is computed'} in {inside.names[departs]} of the {departs} as in the {role}")  # fmt: skip
     return None
+
+
+def _called(call: Seen) -> tuple[str, str]:
+    """(", in linear,", ", in linear (embeddings.py, line 12),"); nothing where the variant begins with what the module receives."""
+    if call.site[0].startswith(OURS):
+        return "", ""
+    return f", in {call.name},", f", in {call.name} ({call.site[0].rsplit('/', 1)[-1]}, line {call.site[1]}),"
 
 
 def _search(inside: Inside, role: str, until: float) -> tuple[Variant, list[Seen]] | None:
@@ -54,7 +61,7 @@ def _search(inside: Inside, role: str, until: float) -> tuple[Variant, list[Seen
     if len(seen) > MOST_FUNCTIONS:
         return None
     for variant, calls in trials(seen, inside):
-        if time.monotonic() > until:
+        if time.thread_time() > until:
             inside.found = inside.found or f"not all variants of {inside.name} were tried: time was up"
             return None
         chosen = {call.index for call in calls}

@@ -109,17 +109,17 @@ def _searched(inside: Inside, name: str, value: torch.Tensor):
     deaf = next((role for role in OTHER if not _reacts(inside, role, name, value)), None)
     if deaf is None or not value.any():
         return
-    target, until = inside.outputs()[deaf], time.monotonic() + SECONDS
+    target, until = inside.outputs()[deaf], time.thread_time() + SECONDS
     unit = 1.0 if value.abs().max() > 1 else 1e-3
     gaps = {}
     for number in range(0, 1001, 8):
-        if time.monotonic() > until:
+        if time.thread_time() > until:
             return
         after = _with(inside, OTHER[deaf], name, torch.full_like(value, number * unit))
         gaps[number] = distance(target, after) if after is not None else float("inf")
     valleys = [n for n in gaps if gaps[n] <= min(gaps.get(n - 8, float("inf")), gaps.get(n + 8, float("inf")))]
     for near in sorted(valleys, key=gaps.get):
         for number in sorted(range(max(0, near - 8), near + 9), key=lambda n: abs(n - near)):  # noqa: B023
-            if time.monotonic() > until:
+            if time.thread_time() > until:
                 return
             yield torch.full_like(value, number * unit), f"the constant {number * unit:g}"
