@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from whydiff.audits.frames import FrameDifference
 from whydiff.audits.guidance_and_step import Update
 from whydiff.audits.weights import Pairing
 from whydiff.engine.modules import ModuleWalk
+from whydiff.evidence.step_log import StepTimes
+from whydiff.formulas.frame_memory import Window
+from whydiff.formulas.schedule_switch import ShiftInterval
 from whydiff.measure.alignment import Alignment, ModulePair
+from whydiff.measure.calibration import Calibration, Reading
+from whydiff.measure.outliers import Outliers
+from whydiff.measure.published import Published
 from whydiff.report import views
 
 picture = torch.rand(1, 6, 8, 3)
@@ -20,6 +27,12 @@ film = torch.rand(1, 3, 6, 8, 3)
 pair = ModulePair("transformer/a", "transformer/b", 1.0, 0.1)
 walk = ModuleWalk(0, Alignment([pair], [], []), {"transformer/a": 1e-7}, pair)
 pairing = Pairing(["a"], [], [("b", "c")], [], [(("q", "k"), "qk")], ["x"], [], [])
+
+checks = Calibration("sound", ("flipped",), ("cosine",), 1, {
+    ("cosine", "sound", 0): Reading(0.9, True), ("cosine", "flipped", 0): Reading(0.1, False)})
+drawn = [("independent", np.linspace(5, 7, 20), np.linspace(8, 9, 20), False), ("scaled", np.linspace(1, 2, 20), np.linspace(1, 2, 20), True)]
+log = StepTimes(np.array([1.0, 9.0, 1.0]), np.zeros(3), np.arange(3), np.array([1.0, 3.4, 2.7]), "a log")
+windows = {"all": Window(), "ring": Window(4, 2)}
 
 # name: (rows and columns of axes, arguments)
 VIEWS = {
@@ -47,6 +60,19 @@ VIEWS = {
     "weights": ((1, 1), [{"transformer": pairing, "vae": pairing}]),
     "modules": ((1, 1), [walk]),
     "modules, none": ((1, 1), [None]),
+    "verdicts_of_checks": ((1, 1), [{"the note's": checks}]),
+    "ratio_region": ((1, 1), [np.array([0.8, 1.0, 1.25]), np.array([0.0, 0.5]), np.array([[0.0, 0.2], [0.5, 0.9], [0.97, 1.0]]), (1.0, 1.25)]),
+    "families": ((1, 2), [drawn, Published.read("5.94", "1.09", "8.26e4", "8.62", [1, 16, 1, 147, 110])]),
+    "flow_expectations": ((1, 2), []),
+    "step_times": ((1, 1), [{"reference": log}, {"reference": Outliers((1,), 1.0, 0.1, 5.0)}, {"reference": 1}]),
+    "step_times, none": ((1, 1), [{}, {}]),
+    "shift_intervals": ((1, 1), [[ShiftInterval(2.9, 3.5, "unipc", 27, 0.875, 9)], (3.0, 12.0), 12.0]),
+    "shift_intervals, none": ((1, 1), [[]]),
+    "fingerprints": ((1, 1), [{"seed": [FrameDifference(0, 0.5, 1e-5, None)], "same": [FrameDifference(0, 0.0, 1e-5, None)]}]),
+    "seen_frames": ((1, 2), [windows, 6]),
+    "visible_counts": ((1, 1), [windows, 6]),
+    "by_frame": ((1, 1), [{"drift": [0.0, 0.1, 0.2]}, "difference", "By frame"]),
+    "kept_detail": ((1, 1), [{"official": {0.1: 0.2, 1.0: 0.6}, "port": {0.1: 0.02, 1.0: 0.2}}]),
 }  # fmt: skip
 
 
@@ -60,7 +86,7 @@ def test_a_view_draws_on_the_axes_it_is_given_and_returns_them(name):
         assert plt.get_fignums() == [figure.number]
         figure.canvas.draw()
         given = np.ravel(axes).tolist()
-        assert any(ax.get_title() for ax in given)
+        assert any(ax.get_title(loc) for ax in given for loc in ("left", "center"))
     finally:
         plt.close("all")
 

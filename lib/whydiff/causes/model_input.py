@@ -73,10 +73,10 @@ def rounded(finding: Finding) -> list[Explanation]:
         stored = getattr(finding, role)[finding.place].dtype
         for scale in (1.0, 1000.0):
             mine, theirs = fine * scale, coarse * scale
-            for id_, words, made in (
-                ("timestep-truncated-to-int", "cut to integers", torch.trunc(mine)),
-                ("timestep-rounded-to-bf16", "rounded to bfloat16", mine.to(torch.bfloat16).to(torch.float64)),
-            ):
+            ways = [("timestep-truncated-to-int", "cut to integers", torch.trunc(mine)),
+                    ("timestep-rounded-to-bf16", "rounded to bfloat16", mine.to(torch.bfloat16).to(torch.float64))]  # fmt: skip
+            # Where the values are stored in 16 bit, that rounding needs no other to explain it.
+            for id_, words, made in reversed(ways) if stored == torch.bfloat16 else ways:
                 if torch.equal(made, mine):
                     continue  # nothing to cut or to round
                 if stored in (torch.bfloat16, torch.float16):  # divided by 1000 in that type: rounded once more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import pathlib
 import random
@@ -142,7 +143,7 @@ class RunnableSide:
         self.global_draws |= {name for name, state in _global_states().items() if name in before and state != before[name]}
         self._add_image(recorder, output)
         noted = {"calls": recorder.trace.calls, "encoders": recorder.trace.encoders}
-        recorder.trace.producer = self.producer() | {key: value for key, value in noted.items() if value}
+        recorder.trace.producer = self.producer | {key: value for key, value in noted.items() if value}
         recorder.trace.settings = {k: v["value"] for k, v in self.effective_settings().items() if _plain(v["value"])}
         return recorder.trace
 
@@ -160,8 +161,9 @@ class RunnableSide:
         if recorder.writer is not None:
             recorder.writer.write(recorder.trace.events[Place("image")])
 
+    @functools.cached_property
     def producer(self) -> dict:
-        """Where this side's code comes from, found by looking at it, never typed by hand."""
+        """Where this side's code comes from, found by looking at it before its first run ends, never typed by hand."""
         from whydiff.evidence.fingerprint import code_fingerprint, package_version
 
         kind = self.subject if inspect.isroutine(self.subject) else type(self.subject)
