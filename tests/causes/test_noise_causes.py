@@ -5,6 +5,7 @@ from recorded_lab import finding, lab_of, normal, trace
 
 from whydiff.causes.noise import draws
 from whydiff.causes.noise import steps as noise_steps
+from whydiff.evidence.trace import Event
 from whydiff.formulas.noise_stream import find_source
 from whydiff.formulas.philox import cuda_randn
 from whydiff.places import Place
@@ -47,6 +48,25 @@ def test_frames_seeded_one_by_one_against_one_stream():
     whole = torch.randn(1, 4, 5, 6, 6, generator=seeded(7))
     assert explained(whole, frames(range(7, 12))) == ["per-frame-seed-rule"]
     assert explained(frames(range(7, 12)), frames([7, 11, 15, 19, 23])) == ["per-frame-seed-rule"]
+
+
+def drawn_apart(*noises):
+    """A trace of one request that draws its noise anew several times."""
+    made = trace({}, {"seed": 7})
+    for i, noise in enumerate(noises):
+        made.add(Event(Place("initial_noise", occurrence=i), noise))
+    return made
+
+
+def test_noise_drawn_anew_for_each_frame_is_named_by_the_rule_of_all_frames_and_not_by_the_first_that_differs():
+    one = seeded(7)
+    stream = [torch.randn(SHAPE, generator=one) for _ in range(4)]
+    fresh = [torch.randn(SHAPE, generator=seeded(7 + i)) for i in range(4)]
+    later = [torch.randn(SHAPE, generator=seeded(8 + i)) for i in range(4)]
+    for mine, theirs, id_ in ((stream, fresh, ["per-frame-seed-rule"]), (fresh, stream, ["per-frame-seed-rule"]), (fresh, later, ["seed"]),
+                              (fresh, [*fresh[:3], torch.rand(SHAPE)], [])):  # fmt: skip
+        lab = lab_of(drawn_apart(*mine), drawn_apart(*theirs))
+        assert [cause.id for cause in draws.explain(finding(lab, "initial_noise"), lab)] == id_
 
 
 def test_a_generator_that_stands_twice_in_a_list():

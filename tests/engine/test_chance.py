@@ -47,6 +47,15 @@ def test_noise_from_a_global_generator_is_reported_as_such(draw, library):
     assert any(f"candidate draws from the global generator of {library}" in note for note in verdict.notes)
 
 
+def test_a_side_that_seeds_the_global_generator_with_the_calls_seed_draws_what_the_call_decides():
+    def side(prompt="", seed=0):
+        torch.manual_seed(seed)
+        return picture(1.01 * torch.randn(1, 4, 8, 12))
+
+    verdict = whydiff.diagnose(reference=seeded, candidate=side, call=CALL)
+    assert verdict.verdict == "different" and not any("global generator" in note for note in verdict.notes)
+
+
 def test_equal_values_that_are_not_finite_are_no_sign_of_chance():
     def side(prompt="", seed=0):
         tap("decoded", torch.full((2,), float("nan")))

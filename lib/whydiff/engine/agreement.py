@@ -59,8 +59,16 @@ def _environment(trace: Trace):
     return {k: trace.environment.get(k) for k in ("versions", "precision", "threads", "attention")}
 
 
+def _follows_the_seed(lab: Lab, role: str) -> bool:
+    """Was the noise another one when the call's seed was? A side may seed the global generator with it."""
+    before, asked_otherwise = lab.traces[role], lab.between.get(role)
+    places = [p for p in before if p.probe in ("initial_noise", "initial_latents") and asked_otherwise is not None and p in asked_otherwise]
+    return bool(places) and not any(torch.equal(before[p], asked_otherwise[p]) for p in places)
+
+
 def drawn_globally(lab: Lab) -> list[str]:
     """One line for each side that drew from a global generator: its noise is not what a seed in the call decides."""
-    words = {role: " and ".join(sorted(side.global_draws)) for role, side in lab.sides.items() if side is not None}
+    words = {role: " and ".join(sorted(side.global_draws)) for role, side in lab.sides.items()
+             if side is not None and not _follows_the_seed(lab, role)}  # fmt: skip
     return [f"{role} draws from the global generator of {which}, seeded with 0 before each run; the call's seed does not decide that"
             for role, which in words.items() if which]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.noise import ranks
+from whydiff.causes.noise import pieces, ranks
 from whydiff.causes.noise.items import compare_items, other_geometry, reordered
 from whydiff.formulas.noise import NoiseRecipe
 from whydiff.formulas.noise_stream import ItemRecipes, find_source
@@ -42,6 +42,8 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     """Each way in which the candidate's recipe departs from the reference's: `seed`, `generator-device`, `randn-dtype`, ..."""
     if finding.place not in finding.candidate:
         return []
+    if len(lab.traces["reference"].at(finding.probe)) > 1:
+        return pieces.explain(finding, lab, seeds_to_try(lab), len(given_seeds(lab)))
     return compare_draws(finding, lab, finding.reference[finding.place], finding.candidate[finding.place])
 
 

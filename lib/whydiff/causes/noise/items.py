@@ -14,7 +14,7 @@ LEAST_PREFIX = 64  # equal values at the beginning that are no accident
 
 def compare_items(reference, candidate, share: float, proof: str) -> list[Explanation]:
     """At least one side draws slice by slice; what is different about the seeds and the order of draws?"""
-    mine, theirs = _rule(reference), _rule(candidate)
+    mine, theirs = rule(reference), rule(candidate)
     items = [side for side in (reference, candidate) if isinstance(side, ItemRecipes)]
     id_, equivalent = _id(reference, candidate, items[0].axis)
     axis = "item of the batch" if items[0].axis == 0 else f"index of axis {items[0].axis}"
@@ -58,7 +58,8 @@ def _shared(side) -> bool:
     return any(offset > first[seed] for seed, offset in zip(side.seeds, side.offsets, strict=True))
 
 
-def _rule(side: NoiseRecipe | ItemRecipes) -> str:
+def rule(side: NoiseRecipe | ItemRecipes) -> str:
+    """In words which seed and which part of its stream each slice has."""
     if isinstance(side, NoiseRecipe):
         rule = {"seed + i": f"seeds {side.seed} + i", "same seed": f"seed {side.seed} each time"}.get(side.batch)
         return rule or f"one stream with seed {side.seed}"
