@@ -37,6 +37,8 @@ KINDS: tuple[K, ...] = (
     K("modulation-low-precision", "model_forward", MODULES, "shift, scale and gate are computed in 16 bits", OPERATION,
       ("autocast-fp32-device-dependent",)),
     K("fused-norm-rounding-point", "model_forward", MODULES, "a norm is rounded to 16 bits before it is modulated", OPERATION),
+    K("fp8-input-scale-default", "model_forward", MODULES, "a layer's input is rounded to float8 with scale 1",
+      ("dtype", "scale", "side", "beyond_range"), ("undeclared-dtype",)),
     K("dit-fp16-overflow", "model_forward", MODULES, "values exceed what float16 holds", ("side", "count"), ("engine-fp16-nonfinite",)),
     K("export-constant-folded", "model_forward", ("noise_pred_text", "noise_pred_uncond"),
       "one side's network does not react to an input that the other's reacts to", ("side", "argument", "value")),
