@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.inside import hidden, nonfinite, operations, quantised, rotations, sensitivity, state, tables
+from whydiff.causes.inside import hidden, nonfinite, operations, quantised, rotations, sensitivity, shards, stale, state, tables
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
 
@@ -42,7 +42,7 @@ def _holds(container: str, name: str) -> bool:
 
 
 def _one(inside: Inside, finding: Finding, lab) -> Explanation | None:
-    for experiment in (quantised.explain, nonfinite.explain, _state, hidden.explain, tables.explain, rotations.explain, sensitivity.explain, operations.explain):
+    for experiment in EXPERIMENTS:
         try:
             found = experiment(inside, finding, lab)
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
@@ -84,3 +84,7 @@ def _merged(group: list[tuple[Inside, Explanation]], lab) -> Explanation:
         first.statement += f", and likewise in {len(group) - 1} more modules"
         first.relation = first.relation | {"modules": [entry.name for entry, _ in group]}
     return first
+
+
+EXPERIMENTS = (quantised.explain, nonfinite.explain, _state, hidden.explain, tables.explain, rotations.explain, stale.explain, shards.explain,
+               sensitivity.explain, operations.explain)  # fmt: skip

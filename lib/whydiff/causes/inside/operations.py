@@ -125,6 +125,8 @@ def _name(inside: Inside, role: str, variant: Variant, calls: list[Seen]) -> tup
         if not _sums_squares(call):
             return None, ()
         return ("text-encoder-norm-eps", ("norm-eps",)) if inside.stage == "prompt_encoding" else ("norm-eps", ())
+    if variant.id == "parallel-config-not-propagated" and inside.stage != "model_forward":
+        return None, ()
     if variant.id == "groupnorm-per-tile" and inside.stage != "vae":
         return None, ()
     if variant.id in ("decoder-upsample-mode", "encoder-downsample-padding") and inside.stage != "vae":

@@ -9,6 +9,7 @@ from whydiff.causes.inside.functions import Seen
 from whydiff.causes.inside.inside import Inside
 from whydiff.causes.inside.variants import ATTENTION
 from whydiff.causes.inside.variants_made import NotHere, Variant, attention
+from whydiff.causes.inside.variants_shards import variants as shards
 from whydiff.evidence.calls import tensors_in
 
 RANKS = (2, 3, 4, 8)
@@ -22,8 +23,9 @@ def of_inputs(inside: Inside, seen: list[Seen]) -> list[Variant]:
     tokens = max((call.shapes[1][-2] for call in calls if len(call.shapes) > 1), default=0)
     counts = sorted({t.shape[1] for t in tensors_in(inside.calls["reference"].inputs) if t.dim() == 3 and 0 < t.shape[1] < tokens})
     found = [Variant(ATTENTION, f"{where} {count} keys, those of the text, are counted {ranks} times", "ring-double-counts-replicated-text",
-                     _repeated(count, ranks, where == "the last"), 2)
+                     _repeated(count, ranks, where == "the last"), 2, ("parallel-config-not-propagated",))
              for count in counts for ranks in RANKS for where in ("the first", "the last")]  # fmt: skip
+    found += shards(ATTENTION, counts)
     paddings = {-tokens % ranks for ranks in (*RANKS, 16, 32, 64, 128)} | set(range(1, 8))
     found += [Variant(ATTENTION, f"{n} padding tokens of zeros are attended to", "sp-padding-unmasked", _padded(n), 3)
               for n in sorted(paddings) if n]  # fmt: skip

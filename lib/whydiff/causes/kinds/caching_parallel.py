@@ -12,6 +12,10 @@ KINDS: tuple[K, ...] = (
     K("sp-concat-order", "caching_parallel", MODULES, "text and image tokens are concatenated in the other order", OPERATION),
     K("ring-double-counts-replicated-text", "caching_parallel", MODULES, "text keys are counted once for each rank", OPERATION),
     K("offload-stream-race", "caching_parallel", MODULES, "a layer computes with another layer's weights", ("module",)),
+    K("kv-cache-not-refreshed", "caching_parallel", MODULES, "an attention uses keys and values of an earlier step",
+      ("side", "step", "of_step", "modules")),
+    K("parallel-config-not-propagated", "caching_parallel", MODULES,
+      "a module works on one rank's part of the sequence as if it were the whole", ("parts", "side"), ("sp-wrong-axis",)),
     K("accelerator-on-one-side", "caching_parallel", ("timesteps", "noise_pred"),
       "one side skips evaluations of its network and reuses predictions", ("side", "steps"), ("cache-spent-state",)),
 )  # fmt: skip
