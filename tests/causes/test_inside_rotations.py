@@ -49,6 +49,34 @@ class Attention(torch.nn.Module):
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).flatten(-2)
 
 
+class Cache:
+    """Keys of all calls so far, as transformers keep them."""
+
+    def __init__(self):
+        self.keys = torch.zeros(2, 0, 1, 16)
+
+    def get_seq_length(self):
+        return self.keys.shape[1]
+
+    def update(self, k):
+        self.keys = torch.cat([self.keys, k], 1)
+        return self.keys
+
+
+class Caching(Attention):
+    def forward(self, x, cos, sin, past_key_values=None):
+        if past_key_values is not None:
+            past_key_values.update(self.k_proj(x)[:, :, None])
+            x = x + past_key_values.get_seq_length()
+        return super().forward(x, cos, sin)
+
+
+def test_a_cache_does_not_grow_with_experiments():
+    inside = pair(Caching(), lambda m: setattr(m, "rotate", pairs), *inputs(), past_key_values=Cache(), stage="prompt_encoding")
+    first, again = inside.run("reference"), inside.run("reference")
+    assert torch.equal(first, again)
+
+
 def inputs():
     angles = torch.arange(7.0)[:, None] / 10 ** (torch.arange(8) / 4)
     return torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(1)), angles.cos(), angles.sin()

@@ -108,6 +108,10 @@ class Inside:
 
 
 def copied(value):
+    """An argument for another run. A cache of keys and values that modules fill as they run would grow with every experiment, and
+    was empty when an encoder's only pass began: without one, modules compute the same."""
+    if callable(getattr(value, "update", None)) and callable(getattr(value, "get_seq_length", None)):
+        return None
     return value.detach().clone() if isinstance(value, torch.Tensor) else copy.copy(value) if isinstance(value, dict) else value
 
 
