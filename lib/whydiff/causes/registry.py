@@ -23,7 +23,7 @@ from whydiff.causes.guidance import formula as guidance_formula
 from whydiff.causes.guidance import picture as guidance_picture
 from whydiff.causes.image import colour, conversion, given
 from whydiff.causes.inside import decoding
-from whydiff.causes.latents import condition, decode, moved, sign, start
+from whydiff.causes.latents import clip, condition, decode, moved, sign, start
 from whydiff.causes.leaks import prompts, race
 from whydiff.causes.noise import draws
 from whydiff.causes.noise import steps as noise_steps
@@ -73,6 +73,7 @@ EXPERIMENTS = {
 
 # Where the two tensors have no common shape (`finding.candidate` is empty; `lab.own_value(role, place)` has what each side made).
 SHAPES = {
+    "init_image": (clip.explain,),
     "initial_noise": (draws.explain_pieces, frames.explain_latents),
     "initial_latents": (frames.explain_latents,),
     "decoded": (frames.explain_decoded,),
