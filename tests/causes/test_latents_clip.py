@@ -1,5 +1,7 @@
 """The condition frame encoded alone, and with the frames behind it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from recorded_lab import lab_of, normal, trace
@@ -58,3 +60,29 @@ def test_encoder_that_makes_something_else_of_the_same_pixels_keeps_something():
     assert found.id == "vae-cache-wrong-size" and found.stage == "vae" and found.equivalent == ["conv-cache-leak"]
     moved = of(CLIP + 0.1, LATENTS + 0.01)
     assert kept._encoder(Leak("candidate", Place("image_latents"), first, first, moved, moved, [], (4, 4)), None) is None
+
+
+class Context(torch.nn.Module):
+    """An encoder whose latent frames see the mean of the clip: their neighbours matter."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+    def encode(self, x):
+        frames = x + self.weight * x.mean(2, keepdim=True)
+        return SimpleNamespace(latent_dist=SimpleNamespace(mean=frames))
+
+
+def test_first_latent_frame_is_told_by_encoding_it_both_ways():
+    vae, place = Context(), Place("image_latents")
+    whole = vae.encode(CLIP).latent_dist.mean.detach()
+    alone = torch.cat([vae.encode(FRAME).latent_dist.mean.detach(), whole[:, :, 1:]], 2)
+    for one, other, side in ((whole, alone, "candidate"), (alone, whole, "reference")):
+        lab = lab_of(of(CLIP, one), of(CLIP, other))
+        lab.sides["candidate"] = SimpleNamespace(components={"vae": vae})
+        (found,) = clip.explain_latents(Finding("image_latents", [place], {place: one}, {place: other}, 1.0, 1e-7), lab)
+        assert found.id == "first-frame-encoding-context" and found.relation[side] == 1
+        moved = other.clone()
+        moved[:, :, :1] += 0.1  # another first frame, for another reason
+        assert not clip.explain_latents(Finding("image_latents", [place], {place: one}, {place: moved}, 1.0, 1e-7), lab)

@@ -41,7 +41,7 @@ from whydiff.places import family
 EXPERIMENTS = {
     "init_image": (given.explain,),
     "mask": (given.explain_mask,),
-    "image_latents": (decoding.explain, condition.explain_image_latents, moved.explain),
+    "image_latents": (clip.explain_latents, decoding.explain, condition.explain_image_latents, moved.explain),
     "initial_noise": (precision.explain_stored, draws.explain, moved.explain, start.explain_start),
     "initial_latents": (precision.explain_stored, moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
                         start.explain_start, draws.explain),

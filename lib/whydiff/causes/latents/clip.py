@@ -45,6 +45,36 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         covers={"image_latents"})]  # fmt: skip
 
 
+def explain_latents(finding: Finding, lab) -> list[Explanation]:
+    """The same, where both encoders are seen to receive the clip: one side's first latent frame is what a side's own VAE makes of
+    the frame alone, the other's what it makes of the clip."""
+    if len(finding.places) != 1 or finding.place not in finding.candidate:
+        return []
+    own = {"reference": finding.reference[finding.place], "candidate": finding.candidate[finding.place]}
+    pixels = [lab.own_value(role, Place("init_image", occurrence=finding.place.occurrence)) for role in OTHER]
+    clip = max((t for t in pixels if t is not None and t.dim() == 5), key=lambda t: t.shape[2], default=None)
+    if clip is None or clip.shape[2] < 2 or any(t.dim() != 5 for t in own.values()):
+        return []
+    made = _encoded(lab, clip[:, :, :1], clip)
+    if made is None or made[0].shape != own["reference"][:, :, :1].shape:
+        return []
+    alone, beside, how = made
+    if lab.closes(finding, beside, alone) or not lab.closes(finding, own["reference"][:, :, 1:], own["candidate"][:, :, 1:]):
+        return []
+    for role in OTHER:
+        if lab.closes(finding, alone, own[role][:, :, :1]) and lab.closes(finding, beside, own[OTHER[role]][:, :, :1]):
+            apart = relative_l2(beside, alone)
+            return [Explanation(
+                id="first-frame-encoding-context", stage="latent_handling", departs="unknown", explained=1.0,
+                statement=f"the {role}'s first latent frame is that of the condition frame encoded alone, the {OTHER[role]}'s that of the "
+                          f"clip of {clip.shape[2]} frames; they are {apart:.3g} apart (relative L2)",
+                relation={"kind": "context", role: 1, OTHER[role]: clip.shape[2], "difference": apart},
+                experiment=f"{how} both ways: alone it is the {role}'s first latent frame, with the clip the {OTHER[role]}'s; the other frames "
+                           "are equal",
+                fix="encode the condition frame with the same frames behind it (or none) on both sides, as the model was trained")]  # fmt: skip
+    return []
+
+
 def _one_length(lab) -> bool:
     """Do both sides make a video of one length? Else a clip of another length is no cause of its own."""
     for probe in ("initial_noise", "initial_latents"):
