@@ -87,6 +87,7 @@ class Explanation:
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     covers: set[str] = dataclasses.field(default_factory=set)
     supplies: set[str] = dataclasses.field(default_factory=set)  # arguments of the network that the repair passes or leaves out
+    unmatched: dict[str, list[int]] = dataclasses.field(default_factory=dict)  # steps of a side's loop that the other's leaves out
     dtype: torch.dtype | None = None  # the repair is to run the candidate's modules in this type
 
 

@@ -23,7 +23,7 @@ from whydiff.causes.guidance import formula as guidance_formula
 from whydiff.causes.guidance import picture as guidance_picture
 from whydiff.causes.image import colour, conversion, given
 from whydiff.causes.inside import decoding
-from whydiff.causes.latents import condition, decode, moved, sign, start
+from whydiff.causes.latents import clip, condition, decode, moved, sign, start
 from whydiff.causes.leaks import prompts, race
 from whydiff.causes.noise import draws
 from whydiff.causes.noise import steps as noise_steps
@@ -41,7 +41,7 @@ from whydiff.places import family
 EXPERIMENTS = {
     "init_image": (given.explain,),
     "mask": (given.explain_mask,),
-    "image_latents": (decoding.explain, condition.explain_image_latents, moved.explain),
+    "image_latents": (clip.explain_latents, decoding.explain, condition.explain_image_latents, moved.explain),
     "initial_noise": (precision.explain_stored, draws.explain, moved.explain, start.explain_start),
     "initial_latents": (precision.explain_stored, moved.explain, scheduler_initial.explain, scheduler_initial.explain_strength,
                         start.explain_start, draws.explain),
@@ -73,6 +73,7 @@ EXPERIMENTS = {
 
 # Where the two tensors have no common shape (`finding.candidate` is empty; `lab.own_value(role, place)` has what each side made).
 SHAPES = {
+    "init_image": (clip.explain,),
     "initial_noise": (draws.explain_pieces, frames.explain_latents),
     "initial_latents": (frames.explain_latents,),
     "decoded": (frames.explain_decoded,),

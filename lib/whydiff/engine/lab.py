@@ -157,7 +157,7 @@ class Lab:
             layout = self.layouts.get(place.probe) if foreign else None
             if layout is not None:
                 return layout.invert(event.tensor) if role == "candidate" else layout.apply(event.tensor)
-            return event.tensor if event.tensor.shape == own.shape else None
+            return event.tensor if event.tensor.shape == own.shape or place.probe in self.sides[role].resized else None
 
         return substitute
 

@@ -19,6 +19,7 @@ from whydiff.causes.registry import explain
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
 from whydiff.engine.missing import call_counts, left_out
+from whydiff.engine.repairs import align, inherited, resize
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
@@ -209,6 +210,9 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         entry.finding = next((unused[e.probe] for e in explanations if e.probe in unused), finding)
         changes |= entry.changes
         lab.settled_arguments |= entry.arguments
+        if align(lab, explanations):
+            entry.probes |= inherited(added_rows(lab, lab.forced(changes)))
+        resize(lab, finding, explanations, changes)
         settled |= entry.probes | ({finding.key} if finding.kind != VALUES else set())
         if entry.changes and any(f.key == finding.key and f.place == finding.place for f in _again(lab, changes)):
             settled.add(finding.key)  # the call was changed and something is still wrong there: do not ask again

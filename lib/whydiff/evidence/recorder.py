@@ -37,11 +37,16 @@ class Recorder:
         self.step: int | None = None  # the sampler step that is running, as far as known
         self.branch: str | None = None
         self._seen: Counter = Counter()
+        self.unmatched: frozenset[int] = frozenset()  # steps that the other side's loop leaves out: neither recorded nor counted
+        self.resized: frozenset[str] = frozenset()  # probes at which another shape may be put
 
     def observe(self, name, tensor, *, step=None, branch=None, module=None, component=None):
         """Record one tensor; return it, or what the experiment puts in its place."""
         if step is not None:
             self.step = step
+            if step in self.unmatched:
+                return tensor
+            step = self._counted(step)
         key = (name, step, branch, module)
         place = Place(name, step, branch, self._seen[key], module)
         self._seen[key] += 1
@@ -56,16 +61,18 @@ class Recorder:
         if other is NOTHING:
             self.trace.moved.add(place)
             return None
-        if other is None or other.shape != tensor.shape:
+        if other is None or (other.shape != tensor.shape and name not in self.resized):
             return tensor
         other = other.detach().to(device=tensor.device, dtype=tensor.dtype, copy=True)
-        if not torch.equal(other, own):
+        if other.shape != own.shape or not torch.equal(other, own):
             self.trace.moved.add(place)
         return other
 
     def observe_absent(self, name, *, step=None, branch=None):
         """Note that an argument of the network is left out; return what the experiment puts there, or None."""
-        place = Place(name, step, branch)
+        if step is not None and step in self.unmatched:
+            return None
+        place = Place(name, self._counted(step), branch)
         self.trace.absent.add(place)
         return None if self.fill is None else self.fill(place)
 
@@ -82,7 +89,11 @@ class Recorder:
         return value
 
     def wants_step(self, step: int | None) -> bool:
-        return self.steps is None or step is None or step in self.steps
+        return self.steps is None or step is None or (step not in self.unmatched and self._counted(step) in self.steps)
+
+    def _counted(self, step: int | None) -> int | None:
+        """The number of a step where those that the other side leaves out do not count."""
+        return step if step is None else step - sum(left < step for left in self.unmatched)
 
     def module_hook(self, name: str, component: str):
         """A forward hook that records (and may replace) the outputs of one module under its name."""

@@ -46,6 +46,8 @@ class RunnableSide:
         self.build, self.entry = dict(build or {}), entry
         self.name = name or getattr(subject, "__name__", type(subject).__name__)
         self.runs = 0
+        self.unmatched: frozenset[int] = frozenset()  # what recorders of its runs are told: see Recorder
+        self.resized: frozenset[str] = frozenset()
         self.global_draws: set[str] = set()  # the global generators that runs drew from
         # A generator that the call holds is used up by a run: each run begins with the state that the caller gave it.
         self._generators = [(held, held.get_state()) for held in _generators(self.call)]
@@ -127,6 +129,7 @@ class RunnableSide:
         Raises Trouble when the side raises: which side, what, and the line of its code.
         """
         recorder = recorder or Recorder()
+        recorder.unmatched, recorder.resized = self.unmatched, self.resized
         arguments = self.arguments(changes)
         seed_everything(0)
         for held, state in self._generators:

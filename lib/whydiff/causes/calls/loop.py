@@ -87,7 +87,9 @@ def stepped_twice(finding: Finding, lab, patterns) -> list[Explanation]:
                 experiment=f"counted evaluations and updates: {evaluations} and {len(one.updates)} on the {role}, {len(other.updates)} of both on "
                            f"the {_OTHER[role]}; the extra updates used the very prediction of the step before" if twice else
                            f"counted evaluations and updates: {evaluations} and {len(one.updates)} on the {role}",
-                fix=f"call scheduler.step exactly once per step in the {role}", covers=in_loop(lab))]  # fmt: skip
+                fix=f"call scheduler.step exactly once per step in the {role}",
+                unmatched={role: extra} if twice and lab.patient else {},
+                covers={"latents", "latent_model_input"} if twice and lab.patient else in_loop(lab))]  # fmt: skip
     return []
 
 
@@ -140,7 +142,12 @@ def other_loop(finding: Finding, lab, patterns) -> list[Explanation]:
         experiment=f"laid the timesteps that the networks received side by side: without the {where} {steps} the {longer}'s equal the {shorter}'s",
         fix="start both loops at the same noise level: int(num_inference_steps · strength) steps from the end of the list" if strength else
             "iterate over the whole list of timesteps on both sides",
-        covers=in_loop(lab) if where == "first" else {"vae_latents"})]  # fmt: skip
+        unmatched={longer: first_steps(patterns[longer], apart)} if where == "first" and lab.patient else {},
+        covers={"vae_latents"} if where == "last" else set() if lab.patient else in_loop(lab))]  # fmt: skip
+
+
+def first_steps(one: Pattern, count: int) -> list[int]:
+    return sorted(one.updates or one.evaluated)[:count]
 
 
 def between_stages(lab, apart: int) -> bool:
@@ -161,7 +168,8 @@ def _halved(lab, count: dict, longer: str, apart: int) -> Explanation:
                   "takes two entries to a step, so one of them begins between its halves",
         relation={"kind": "begin_index"} | begins | {"steps_reference": count["reference"], "steps_candidate": count["candidate"]},
         experiment=f"laid the timesteps that the networks received side by side: without the first {apart} the {longer}'s equal the other's",
-        fix="begin at t_start * scheduler.order, a whole number of steps from the start of the list", covers=in_loop(lab))  # fmt: skip
+        fix="begin at t_start * scheduler.order, a whole number of steps from the start of the list", covers=set() if lab.patient else in_loop(lab),
+        unmatched={longer: first_steps(pattern(lab.traces[longer]), apart)} if lab.patient else {})  # fmt: skip
 
 
 def _part(longer: dict[int, float], shorter: dict[int, float], apart: int) -> str | None:

@@ -24,7 +24,8 @@ def explain_range(finding: Finding, lab) -> list[Explanation]:
     if finding.place not in finding.candidate:
         return []
     for a, b in finding.pairs:
-        fit = affine(a, b, channels=False)
+        filled = (a != 0) | (b != 0)  # frames of a clip that are not given are zero in either range
+        fit = affine(a[filled], b[filled], channels=False) if filled.any() else None
         if fit is None:
             return []
         scale, offset = fit.scale.item(), fit.offset.item()
@@ -33,7 +34,7 @@ def explain_range(finding: Finding, lab) -> list[Explanation]:
             return []
     ranges = ("[0, 1]", "[-1, 1]") if half else ("[-1, 1]", "[0, 1]")
     a, b = finding.pairs[0]
-    undone = (b.double() - offset) / scale
+    undone = torch.where((a != 0) | (b != 0), (b.double() - offset) / scale, 0.0)
     return [Explanation(
         id="vae-input-range", stage="latent_handling", departs="candidate" if half else "reference",
         statement=f"candidate's encoder receives a picture in {ranges[0]}, the reference's in {ranges[1]}",

@@ -21,6 +21,8 @@ KINDS: tuple[K, ...] = (
       ("order",)),
     K("condition-latent-scaled-twice", "latent_handling", ("latent_model_input", "image_latents"),
       "condition latents are scaled by the VAE's factor once more or once less", ("factor",)),
+    K("first-frame-encoding-context", "latent_handling", ("init_image", "image_latents", "latent_model_input"),
+      "the condition frame is encoded alone on one side and with the frames behind it on the other", ("reference", "candidate")),
     K("vae-input-range", "latent_handling", ("init_image",), "the encoder receives [0, 1] instead of [-1, 1]", ("scale", "offset")),
     K("mask-inverted", "latent_handling", ("mask",), "the mask means the opposite on the other side"),
     K("frame-count-rule", "latent_handling", ("initial_noise", "settings"), "the number of latent frames is rounded by another rule",

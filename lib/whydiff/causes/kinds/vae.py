@@ -14,5 +14,7 @@ KINDS: tuple[K, ...] = (
     K("last-frames-corrupt", "vae", ("decoded",), "the last rows or frames are wrong, all else is right", ("region",)),
     K("posterior-sample-vs-mode", "vae", ("image_latents",), "one side samples what the encoder puts out, the other takes its mean",
       ("reference", "candidate")),
+    K("vae-cache-wrong-size", "vae", ("image_latents",), "the encoder's feature cache is not made anew for each request",
+      ("side",), ("conv-cache-leak",)),
     K("vae-fp16-nan", "vae", ("decoded", "modules"), "the VAE overflows float16", ("side", "count")),
 )  # fmt: skip

@@ -14,7 +14,7 @@ SIMPLE = ("sign", "scale", "offset", "affine", "zeroed", "clamped", "range")
 
 def explain(leak: Leak, lab) -> list[Explanation]:
     """`cache-spent-state`, `stale-prompt-cache`, `inplace-modification`, ... where the recorded runs or a repair show it."""
-    return _first(leak, lab, (_calls, _arguments, weights.explain, _reused, _stale, _shared, _scheduler, _decoder, _scaled, race.explain))
+    return _first(leak, lab, (_calls, _arguments, weights.explain, _reused, _stale, _shared, _scheduler, _decoder, _encoder, _scaled, race.explain))
 
 
 def certain(leak: Leak, lab) -> list[Explanation]:
@@ -145,7 +145,29 @@ def _decoder(leak: Leak, lab) -> Explanation | None:
         return None
     return cause(leak, "conv-cache-leak", "its decoder keeps something from one request to the next",
                  "decoded the same latents in both runs: the results differ, and no weight has changed",
-                 "clear the decoder's feature cache before and after each decode", {"kind": "state", "of": "vae"})  # fmt: skip
+                 "clear the decoder's feature cache before and after each decode", {"kind": "state", "of": "vae"},
+                 ("vae-cache-wrong-size",))  # fmt: skip
+
+
+def _encoder(leak: Leak, lab) -> Explanation | None:
+    """Equal pixels reach the encoder and it makes something else of them, with no draw taking part: its cache is not what it was.
+
+    Whether that was sized from the other half, or never cleared, is the same in tensors.
+    """
+    if leak.place.probe != "image_latents":
+        return None
+    pixels = Place("init_image", occurrence=leak.place.occurrence)
+    runs = (leak.first, leak.again)
+    if any(leak.place not in run or pixels not in run or run.events[leak.place].component == "sample" for run in runs):
+        return None
+    if not same(leak.first[pixels], leak.again[pixels]):
+        return None
+    found = cause(leak, "vae-cache-wrong-size", "its encoder keeps something from one request to the next",
+                 "encoded the same pixels in both runs: the results differ, and no weight has changed",
+                 "make the encoder's feature cache anew before each encode, one entry for each of the encoder's causal convolutions",
+                 {"kind": "state", "of": "vae encoder"}, ("conv-cache-leak",))  # fmt: skip
+    found.stage = "vae"
+    return found
 
 
 def _scaled(leak: Leak, lab) -> Explanation | None:

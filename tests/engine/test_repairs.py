@@ -1,0 +1,64 @@
+"""Loops that are not in step, and embeddings of another length: what comes after them is compared all the same."""
+
+import torch
+
+import whydiff
+from whydiff.engine.repairs import renumbered
+from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.trace import Event, Trace
+from whydiff.places import Place
+
+
+def test_recorder_neither_records_nor_counts_the_steps_that_the_other_loop_leaves_out():
+    recorder = Recorder(substitute=lambda place, own: torch.full_like(own, 9.0))
+    recorder.unmatched = frozenset({0})
+    seen = [recorder.observe("latents", torch.tensor([float(k)]), step=k).item() for k in range(3)]
+    assert seen == [0.0, 9.0, 9.0]
+    assert {p.step: t.tensor.item() for p, t in recorder.trace.events.items()} == {0: 1.0, 1: 2.0}
+
+
+def test_trace_is_renumbered_without_the_steps_left_out():
+    trace = Trace()
+    for k in range(4):
+        trace.add(Event(Place("latents", k), torch.tensor([float(k)])))
+    trace.add(Event(Place("prompt_embeds"), torch.zeros(1)))
+    trace.absent = {Place("model_input/guidance", 1), Place("model_input/guidance", 2)}
+    made = renumbered(trace, frozenset({1}))
+    assert [made.get("latents", k).item() for k in range(3)] == [0.0, 2.0, 3.0] and Place("latents", 3) not in made
+    assert Place("prompt_embeds") in made and made.absent == {Place("model_input/guidance", 1)}
+
+
+def test_values_of_another_shape_are_put_only_where_that_is_asked_for():
+    recorder = Recorder(substitute=lambda place, own: torch.ones(1, 5))
+    assert recorder.observe("prompt_embeds", torch.zeros(1, 3)).shape == (1, 3) and not recorder.trace.moved
+    recorder.resized = frozenset({"prompt_embeds"})
+    assert recorder.observe("prompt_embeds", torch.zeros(1, 3)).shape == (1, 5)
+    assert recorder.trace.moved
+
+
+def loop(first: int, slope: float):
+    """A sampler of four levels that begins at entry `first`, with a network that scales by `slope`."""
+
+    def pipe(seed=0):
+        x = whydiff.tap("initial_latents", torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(seed)))
+        levels = whydiff.tap("timesteps", torch.tensor([900.0, 600.0, 300.0, 100.0]))
+        for k, t in enumerate(levels[first:]):
+            received = whydiff.tap("latent_model_input", x, step=k)
+            t = whydiff.tap("model_input/timestep", t[None], step=k)
+            made = whydiff.tap("noise_pred_text", torch.tanh(received * slope + t / 1000), step=k)
+            x = whydiff.tap("latents", x - 0.1 * whydiff.tap("noise_pred", made, step=k), step=k)
+        return whydiff.tap("image", torch.sigmoid(x.movedim(1, -1)[..., :3]))
+
+    return pipe
+
+
+def test_network_is_compared_step_by_step_where_one_loop_leaves_out_its_first_step():
+    for one, other in ((loop(0, 1.0), loop(1, 1.5)), (loop(1, 1.5), loop(0, 1.0))):
+        verdict = whydiff.diagnose(reference=one, candidate=other, call={"seed": 0}).to_dict()
+        assert [cause["id"] for cause in verdict["causes"]] == ["loop-count-off-by-one"]
+        assert [(entry["probe"], entry["step"]) for entry in verdict["unexplained"]] == [("noise_pred_text", 0)]
+
+
+def test_nothing_else_is_reported_where_only_the_first_step_is_left_out():
+    verdict = whydiff.diagnose(reference=loop(0, 1.0), candidate=loop(1, 1.0), call={"seed": 0}).to_dict()
+    assert [cause["id"] for cause in verdict["causes"]] == ["loop-count-off-by-one"] and not verdict["unexplained"]
