@@ -202,7 +202,12 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             continue
         if not explanations:
             explanations, rest = look_inside(finding, lab, changes)
-            named += [Named(other, [], {}) for other in rest]
+            named += [Named(other, [], {}) for other in rest if not told(other, named)]
+            if (earlier := told(finding, named) if not explanations else named_alike(explanations, named)) is not None:
+                named.remove(entry)  # the other branch of guidance calls the same module
+                earlier.probes.add(finding.probe)
+                settled.add(finding.probe)
+                continue
         elif finding.kind == VALUES and finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
             lab.unrepaired.append(finding.place)
         entry.explain(explanations)
@@ -246,6 +251,21 @@ def look_inside(finding: Finding, lab: Lab, changes: dict) -> tuple[list[Explana
     if repaired is not None and not left:
         causes[0].covers |= closed(lab, repaired, stage)
     return causes, [dataclasses.replace(finding, inside=entry.to_dict()) for entry in left[:1]]
+
+
+def told(finding: Finding, named: list[Named]) -> Named | None:
+    """What already says of the same module, unexplained, that it makes a difference."""
+    module = (finding.inside or {}).get("module")
+    return next((entry for entry in named if module and not entry.explanations and entry.finding is not finding
+                 and (entry.finding.inside or {}).get("module") == module and entry.finding.place.step == finding.place.step), None)  # fmt: skip
+
+
+def named_alike(explanations: list[Explanation], named: list[Named]) -> Named | None:
+    """What already names the same causes in the same modules."""
+    def spelled(several):
+        return [(e.id, e.module, repr(e.relation)) for e in several]
+
+    return next((entry for entry in named if entry.explanations and spelled(entry.explanations) == spelled(explanations)), None)
 
 
 def closed(lab: Lab, repaired: Trace, stage: str) -> set[str]:
