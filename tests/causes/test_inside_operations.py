@@ -251,3 +251,46 @@ def test_gate_and_value_of_two_layers_are_seen_exchanged_where_one_is_activated(
     assert ids(pair(Gated(), exchanged, IMAGE, role=role)) == ["gate-up-swapped"]
     inside = pair(Gated(lambda x: 2 * x), exchanged, IMAGE, role=role)
     assert ids(inside) == [] and "are exchanged" in inside.found
+
+
+class Rotated(torch.nn.Module):
+    """Attention whose normed queries and keys are turned, pair by pair; `late` turns them after heads were moved in front."""
+
+    def __init__(self, turn, late):
+        super().__init__()
+        self.qkv, self.turn, self.late = torch.nn.Linear(32, 96), turn, late
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 16)).unbind(-3)
+        q, k = (F.rms_norm(t, (16,)) for t in (q, k))
+        q, k, v = self.turned(q, k, v) if not self.late else self.turned(*(t.transpose(1, 2) for t in (q, k, v)))
+        q, k, v = (t if self.late else t.transpose(1, 2) for t in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def turned(self, q, k, v):
+        return self.turn(q, -2 if self.late else -3), self.turn(k, -2 if self.late else -3), v
+
+
+def angles(x, axis):
+    shape = [1] * x.dim()
+    shape[axis], shape[-1] = x.shape[axis], x.shape[-1] // 2
+    return (torch.arange(x.shape[axis])[:, None] * 0.5 ** torch.arange(x.shape[-1] // 2)).reshape(shape)
+
+
+def halves(x, axis):
+    (a, b), t = x.chunk(2, -1), angles(x, axis)
+    return torch.cat([a * t.cos() - b * t.sin(), a * t.sin() + b * t.cos()], -1)
+
+
+def neighbours(x, axis):
+    a, b, t = x[..., ::2], x[..., 1::2], angles(x, axis)
+    return torch.stack([a * t.cos() - b * t.sin(), a * t.sin() + b * t.cos()], -1).flatten(-2)
+
+
+@pytest.mark.parametrize("role", ["candidate", "reference"])
+@pytest.mark.parametrize("turn, late", [(halves, True), (neighbours, False)])
+def test_queries_and_keys_that_one_side_does_not_rotate(role, turn, late):
+    still = pair(Rotated(turn, late), lambda m: setattr(m, "turned", lambda q, k, v: (q, k, v)), IMAGE, role=role)
+    assert ids(still) == ["rope-not-applied"]
+    other = pair(Rotated(turn, late), lambda m: setattr(m, "turned", lambda q, k, v: (q, turn(k, -2 if late else -3), v)), IMAGE, role=role)
+    assert ids(other) == []
