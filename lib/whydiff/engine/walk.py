@@ -202,8 +202,9 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             continue
         if not explanations:
             explanations, rest = look_inside(finding, lab, changes)
-            named += [Named(other, [], {}) for other in rest if not told(other, named)]
-            if (earlier := told(finding, named) if not explanations else named_alike(explanations, named)) is not None:
+            others = [other for other in named if other is not entry]
+            named += [Named(other, [], {}) for other in rest if not told(other, others)]
+            if (earlier := told(finding, others) if not explanations else named_alike(explanations, others)) is not None:
                 named.remove(entry)  # the other branch of guidance calls the same module
                 earlier.probes.add(finding.probe)
                 settled.add(finding.probe)
