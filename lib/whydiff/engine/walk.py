@@ -18,6 +18,7 @@ from whydiff.causes.inside.explain import explain as explain_inside
 from whydiff.causes.registry import explain
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
+from whydiff.engine.merging import named_alike, told
 from whydiff.engine.missing import call_counts, left_out
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.trace import Trace
@@ -252,21 +253,6 @@ def look_inside(finding: Finding, lab: Lab, changes: dict) -> tuple[list[Explana
     if repaired is not None and not left:
         causes[0].covers |= closed(lab, repaired, stage)
     return causes, [dataclasses.replace(finding, inside=entry.to_dict()) for entry in left[:1]]
-
-
-def told(finding: Finding, named: list[Named]) -> Named | None:
-    """What already says of the same module, unexplained, that it makes a difference."""
-    module = (finding.inside or {}).get("module")
-    return next((entry for entry in named if module and not entry.explanations and entry.finding is not finding
-                 and (entry.finding.inside or {}).get("module") == module and entry.finding.place.step == finding.place.step), None)  # fmt: skip
-
-
-def named_alike(explanations: list[Explanation], named: list[Named]) -> Named | None:
-    """What already names the same causes in the same modules."""
-    def spelled(several):
-        return [(e.id, e.module, repr(e.relation)) for e in several]
-
-    return next((entry for entry in named if entry.explanations and spelled(entry.explanations) == spelled(explanations)), None)
 
 
 def closed(lab: Lab, repaired: Trace, stage: str) -> set[str]:
