@@ -43,6 +43,7 @@ class Cause:
     equivalent: list[str] = dataclasses.field(default_factory=list)
     image_effect: float | None = None
     branch: str | None = None
+    occurrence: int = 0
 
     def to_dict(self) -> dict:
         entry = {"id": self.id, "stage": self.stage, "probe": self.probe, "step": self.step, "steps": self.steps,
@@ -51,6 +52,8 @@ class Cause:
                  "image_effect": self.image_effect, "departs": self.departs, "fix": self.fix}  # fmt: skip
         if self.branch is not None:
             entry["branch"] = self.branch
+        if self.occurrence:
+            entry["occurrence"] = self.occurrence
         return rounded(entry)
 
 
@@ -151,6 +154,8 @@ def where(entry: dict) -> str:
         words += f", step {entry['step']}"
     if entry.get("branch"):
         words += f", {entry['branch']}"
+    if entry.get("occurrence"):
+        words += f", occurrence {entry['occurrence']}"
     return words
 
 

@@ -56,6 +56,24 @@ def test_each_formula_is_told_from_the_others_with_its_scale(kind, shape):
     assert (found.kind, found.over, found.scale) == (kind, over if kind in ("zero_star", "norm") else "", 4.5)
 
 
+def negated(formula):
+    return lambda i, c, u: -formula(i, c, u)
+
+
+def zero_star(i, c, u):
+    return combine("zero_star", c, u, 4.0)
+
+
+def test_a_guided_prediction_that_both_sides_negate_is_fitted_all_the_same():
+    [found] = explained(negated(zero_star), negated(plain(4.0)))
+    assert found.id == "cfg-zero-star" and "minus" in found.statement
+
+
+def test_a_sign_beside_another_formula_is_told_as_well():
+    assert [e.id for e in explained(negated(zero_star), plain(4.0))] == ["velocity-sign", "cfg-zero-star"]
+    assert [e.id for e in explained(negated(plain(4.0)), plain(7.0))] == ["velocity-sign", "guidance-scale"]
+
+
 def test_predictions_combined_by_no_known_formula_have_no_name():
     steps = [(c, u, u + 3 * (c - u).tanh()) for c, u in predictions()]
     assert fit_guidance(steps) is None

@@ -110,3 +110,30 @@ def test_a_grid_behind_text_divided_by_columns_is_told_from_the_table():
     assert (id_, departs, relation) == ("sp-wrong-axis", "candidate", {"parts": 3, "width": 6, "from": 3})
     assert tables._divided_grid([(joined, whole)])[0] == "sp-wrong-axis"  # of which side, the tables alone cannot tell
     assert tables._divided_grid([(whole, whole.roll(1, 0))]) is None
+
+
+class Nested(nn.Module):
+    """A block hands what it modulates to a module whose first paired layer lies further in."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.Sequential(nn.Identity(), nn.Linear(8, 8))
+
+    def forward(self, x):
+        return x + self.attn(2 * x + 1)
+
+
+def test_the_place_is_sought_outwards_from_the_first_module_that_received_something_else():
+    from whydiff.engine.handed import _outwards
+
+    calls = {}
+    for role in ("reference", "candidate"):
+        recorder = CallRecorder(["net"], None)
+        holder = type("Holder", (), {"components": {"net": nn.Sequential(Nested())}})()
+        with recorder.listen(holder), torch.no_grad():
+            holder.components["net"](X)
+        calls[role] = recorder.calls
+    first = {role: calls[role]["net/0.attn.0"] for role in calls}
+    places = [{role: (call.name, children[role] is not None) for role, call in regions.items()}
+              for regions, children in _outwards(calls, first, {role: {"net/0.attn.0"} for role in calls})]  # fmt: skip
+    assert [place["candidate"] for place in places][:2] == [("net/0.attn", True), ("net/0", True)]

@@ -197,3 +197,100 @@ def test_where_both_compute_the_same_no_experiment_passes():
     same = pair(Enlarged(), lambda module: None, randn(1, 4, 6, 5), name="vae/up", stage="vae")
     found, left = explain([same], None, lab())
     assert found == [] and left == [same] and not same.found
+
+
+class Waves(torch.nn.Module):
+    """Sines and cosines of a time, as features, and attention written out by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.turned, self.constant, self.linear = False, 32**-0.5, torch.nn.Linear(32, 32)
+
+    def forward(self, x):
+        parts = [x.sin(), x.cos()]
+        q = self.linear(torch.cat(parts[::-1] if self.turned else parts, -1))
+        return (q @ q.transpose(-1, -2) * self.scale()).softmax(-1) @ q
+
+    def scale(self):
+        return 32**-0.5
+
+
+def test_features_joined_in_another_order_are_no_tokens_in_another_order():
+    inside = pair(Waves(), lambda m: object.__setattr__(m, "turned", True), randn(1, 4, 16))
+    del inside.modules["reference"].turned, inside.modules["candidate"].turned  # no state that differs: only the code does
+    type(inside.modules["reference"]).turned = False
+    inside.modules["candidate"].__class__ = type("Turned", (Waves,), {"turned": True})
+    assert ids(inside) == [] and "concatenated stands in the other order" in inside.found
+
+
+def test_a_constant_that_is_squared_is_told_without_a_cause():
+    inside = pair(Waves(), lambda m: setattr(m, "scale", lambda: 1 / 32), randn(1, 4, 16))
+    assert ids(inside) == [] and "constant factor is squared" in inside.found
+
+
+class Gated(torch.nn.Module):
+    """Two layers that see the same, one of them through an activation (or not)."""
+
+    def __init__(self, activation=F.silu):
+        super().__init__()
+        self.first, self.second, self.activation = torch.nn.Linear(32, 64), torch.nn.Linear(32, 64), activation
+
+    def forward(self, x):
+        return self.activation(self.first(x)) * (1 + self.second(x))
+
+
+def exchanged(m):
+    def forward(x):
+        return m.activation(m.second(x)) * (1 + m.first(x))
+
+    m.forward = forward
+
+
+@pytest.mark.parametrize("role", ["candidate", "reference"])
+def test_gate_and_value_of_two_layers_are_seen_exchanged_where_one_is_activated(role):
+    assert ids(pair(Gated(), exchanged, IMAGE, role=role)) == ["gate-up-swapped"]
+    inside = pair(Gated(lambda x: 2 * x), exchanged, IMAGE, role=role)
+    assert ids(inside) == [] and "are exchanged" in inside.found
+
+
+class Rotated(torch.nn.Module):
+    """Attention whose normed queries and keys are turned, pair by pair; `late` turns them after heads were moved in front."""
+
+    def __init__(self, turn, late):
+        super().__init__()
+        self.qkv, self.turn, self.late = torch.nn.Linear(32, 96), turn, late
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 16)).unbind(-3)
+        q, k = (F.rms_norm(t, (16,)) for t in (q, k))
+        q, k, v = self.turned(q, k, v) if not self.late else self.turned(*(t.transpose(1, 2) for t in (q, k, v)))
+        q, k, v = (t if self.late else t.transpose(1, 2) for t in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def turned(self, q, k, v):
+        return self.turn(q, -2 if self.late else -3), self.turn(k, -2 if self.late else -3), v
+
+
+def angles(x, axis):
+    shape = [1] * x.dim()
+    shape[axis], shape[-1] = x.shape[axis], x.shape[-1] // 2
+    return (torch.arange(x.shape[axis])[:, None] * 0.5 ** torch.arange(x.shape[-1] // 2)).reshape(shape)
+
+
+def halves(x, axis):
+    (a, b), t = x.chunk(2, -1), angles(x, axis)
+    return torch.cat([a * t.cos() - b * t.sin(), a * t.sin() + b * t.cos()], -1)
+
+
+def neighbours(x, axis):
+    a, b, t = x[..., ::2], x[..., 1::2], angles(x, axis)
+    return torch.stack([a * t.cos() - b * t.sin(), a * t.sin() + b * t.cos()], -1).flatten(-2)
+
+
+@pytest.mark.parametrize("role", ["candidate", "reference"])
+@pytest.mark.parametrize("turn, late", [(halves, True), (neighbours, False)])
+def test_queries_and_keys_that_one_side_does_not_rotate(role, turn, late):
+    still = pair(Rotated(turn, late), lambda m: setattr(m, "turned", lambda q, k, v: (q, k, v)), IMAGE, role=role)
+    assert ids(still) == ["rope-not-applied"]
+    other = pair(Rotated(turn, late), lambda m: setattr(m, "turned", lambda q, k, v: (q, turn(k, -2 if late else -3), v)), IMAGE, role=role)
+    assert ids(other) == []

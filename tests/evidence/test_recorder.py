@@ -82,10 +82,8 @@ def test_every_probe_repairs(flux):
 
 
 def test_a_batched_call_is_split_by_the_embeddings_it_received():
-    branches = Branches()
     cond, uncond = torch.full((1, 3, 2), 1.0), torch.full((1, 3, 2), -1.0)
-    branches.learn("prompt_embeds", cond)
-    branches.learn("negative_prompt_embeds", uncond)
+    branches = Branches({"prompt_embeds": cond, "negative_prompt_embeds": uncond})
     for order in (("uncond", "cond"), ("cond", "uncond")):
         text = torch.cat([{"cond": cond, "uncond": uncond}[name] for name in order])
         split = branches.of_call({"sample": torch.arange(2.0)[:, None], "encoder_hidden_states": text})
@@ -113,3 +111,48 @@ def test_the_same_name_twice_in_a_step_is_a_second_occurrence():
         tap("x", torch.zeros(1), step=0)
         tap("x", torch.ones(1), step=0)
     assert list(recorder.trace) == [Place("x", 0), Place("x", 0, occurrence=1)]
+
+
+class Tapped:
+    """A pipeline without encode_prompt: it shows its embeddings by taps, and calls its network once for each."""
+
+    class Network(torch.nn.Module):
+        def forward(self, sample, timestep, encoder_hidden_states, encoder_attention_mask=None):
+            return sample if encoder_attention_mask is None else sample * encoder_attention_mask.sum()
+
+    class Scheduler:
+        def set_timesteps(self, steps):
+            self.timesteps = torch.arange(steps)
+
+        def step(self, model_output, timestep, sample):
+            return (sample - model_output,)
+
+    def __init__(self):
+        self.transformer, self.scheduler = self.Network(), self.Scheduler()
+        self.components = {"transformer": self.transformer, "scheduler": self.scheduler}
+
+    def __call__(self, masks=(None, None)):
+        cond, uncond = tap("prompt_embeds", torch.ones(1, 3, 2)), tap("negative_prompt_embeds", torch.zeros(1, 3, 2))
+        return [self.transformer(torch.ones(1, 4), timestep=torch.ones(1), encoder_hidden_states=text, encoder_attention_mask=mask)
+                for text, mask in ((uncond, masks[0]), (cond, masks[1]), (cond, masks[1]))]  # fmt: skip
+
+
+def test_embeddings_shown_by_taps_tell_the_branches_apart():
+    side = Tapped()
+    with record(side) as trace:
+        side()
+    assert [(p.probe, p.branch, p.occurrence) for p in trace if p.probe.startswith("noise_pred")] == [
+        ("noise_pred_uncond", "uncond", 0), ("noise_pred_text", "cond", 0), ("noise_pred_text", "cond", 1)]  # fmt: skip
+
+
+def test_an_argument_left_out_is_counted_call_by_call_and_filled_so():
+    side, asked = Tapped(), []
+    recorder = Recorder(fill=lambda place: asked.append(place) or torch.full((3,), float(place.occurrence + 1)))
+    with recorder.listen(side):
+        made = side()
+    assert [float(m[0, 0]) for m in made] == [3.0, 3.0, 6.0]
+    assert recorder.trace.absent == set(asked) and len(recorder.trace.absent) == 3
+    recorder = Recorder()
+    with recorder.listen(side):
+        side()
+    assert recorder.trace.absent == set(asked)

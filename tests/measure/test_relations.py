@@ -140,3 +140,16 @@ def test_any_scale_is_found(seed, scale, negative):
     assert found.kind in ("scale", "sign", "identical") or abs(scale - 1) < 1e-6
     if found.kind == "scale":
         assert found.parameters["scale"] == pytest.approx(scale, rel=1e-6)
+
+
+@pytest.mark.parametrize("power", [1 / 2.2, 2.2, 2.0, 0.5])
+def test_a_gamma_is_found_with_its_exponent(power):
+    relation = find_relation(PICTURE, PICTURE**power, 1e-7)
+    assert relation.kind == "power" and relation.parameters["power"] == pytest.approx(power, rel=1e-6)
+    assert find_relation(2 * PICTURE, (2 * PICTURE) ** power, 1e-7) is None, "outside [0, 1] a power is no transfer curve"
+
+
+def test_the_curve_of_srgb_is_told_from_a_power_in_both_directions():
+    encoded = torch.where(PICTURE <= 0.0031308, 12.92 * PICTURE, 1.055 * PICTURE ** (1 / 2.4) - 0.055)
+    assert find_relation(PICTURE, encoded, 1e-7).parameters == {"to": "srgb"}
+    assert find_relation(encoded, PICTURE, 1e-6).parameters == {"to": "linear"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Explanation, Finding, number
+from whydiff.evidence.floor import STANDS_OUT
 
 # A twin's loss is one draw of rounding errors, and so is the candidate's; two draws of one size differ by less than
 # this factor (docs/decisions/0002-noise-floor.md).
@@ -98,3 +99,40 @@ def explain_stored(finding: Finding, lab) -> list[Explanation]:
     """`explain`, for tensors that are stored in a 16-bit type, and not only hold its values: the whole side runs in it."""
     tensor = finding.candidate.get(finding.place)
     return explain(finding, lab) if tensor is not None and tensor.dtype in (torch.bfloat16, torch.float16) else []
+
+
+def explain_rounded(finding: Finding, lab) -> list[Explanation]:
+    """One side's values are the other's, rounded once to a 16-bit type: they are kept in it, whatever computes them.
+
+    Arithmetic in that type errs by more than one rounding, and another bug by more still; so nothing else passes.
+    """
+    if finding.difference is None or any(place not in finding.candidate for place in finding.places):
+        return []
+    for role, coarse, fine in (("candidate", finding.candidate, finding.reference), ("reference", finding.reference, finding.candidate)):
+        dtypes = {lower_precision(coarse[place]) for place in finding.places}
+        if len(dtypes) != 1 or None in dtypes:
+            continue
+        [dtype] = dtypes
+        if any(lower_precision(fine[place]) == dtype or not _rounded_once(fine[place], coarse[place], dtype, finding.floor)
+               for place in finding.places):  # fmt: skip
+            continue
+        other = "reference" if role == "candidate" else "candidate"
+        word, usual = (str(t).removeprefix("torch.") for t in (dtype, fine[finding.place].dtype))
+        return [Explanation(
+            id="undeclared-dtype", stage=finding.place.stage, departs=role,
+            statement=f"{role}'s {finding.probe} are rounded to {word}, the {other}'s are kept in {usual}; neither side declares it",
+            relation={"kind": "dtype", role: word, other: usual}, explained=1.0,
+            experiment=f"rounded the {other}'s {finding.probe} to {word}: equals the {role}'s at {len(finding.places)} places",
+            fix=f"keep {finding.probe} in {usual} in the {role}, or declare dtype {word}")]  # fmt: skip
+    return []
+
+
+def _rounded_once(fine: torch.Tensor, coarse: torch.Tensor, dtype: torch.dtype, floor: float) -> bool:
+    """Is each value no further from its partner than half a step of `dtype`, give or take the floor?"""
+    a, b = fine.double(), coarse.double()
+    if not bool(a.isfinite().all() and b.isfinite().all()):
+        return False
+    # One step of the grid at the larger of two partners: eps times the power of two below it.
+    step = torch.finfo(dtype).eps * torch.exp2(torch.maximum(a.abs(), b.abs()).clamp(min=torch.finfo(dtype).tiny).log2().floor())
+    slack = STANDS_OUT * floor * float(a.square().mean().sqrt())
+    return bool(((a - b).abs() <= 0.5 * step + slack).all())

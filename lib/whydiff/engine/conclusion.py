@@ -68,6 +68,7 @@ def _cause(explanation: Explanation, place: Place, *, stage: str | None = None, 
     return Cause(
         id=explanation.id, stage=explanation.stage or stage or summary.stage_of_cause(explanation.id, place),
         probe=explanation.probe or place.probe, step=place.step, steps=steps, module=explanation.module, branch=place.branch,
+        occurrence=place.occurrence,
         statement=explanation.statement, relation=explanation.relation, explained=explanation.explained,
         experiment=explanation.experiment, departs=explanation.departs, fix=explanation.fix, equivalent=explanation.equivalent,
         image_effect=image_effect)  # fmt: skip

@@ -14,6 +14,7 @@ from whydiff.evidence.floor import STANDS_OUT
 from whydiff.measure.pairing.outputs import difference
 
 ROLES = ("reference", "candidate")
+MOST_OUTWARDS = 4  # modules around the first that received something else
 
 
 def between(lab, walk: ModuleWalk, entry: Inside, calls: dict[str, dict[str, Call]]) -> Inside:
@@ -28,20 +29,40 @@ def between(lab, walk: ModuleWalk, entry: Inside, calls: dict[str, dict[str, Cal
         made = _made(lab, entry, first, dict.fromkeys(ROLES), paired, calls, entry.names)
         made.index = {role: int(re.search(r"( output (\d+))?$", getattr(walk.first, role))[2] or 0) for role in ROLES}
         return made
-    makers = {role: maker(calls[role], first[role], paired[role]) for role in ROLES}
-    regions = {role: made[0] for role, made in makers.items()}
-    if not all(regions.values()):
-        return entry
-    children = {role: first[role].module if handed else None for role, (_, handed) in makers.items()}
     tolerance = STANDS_OUT * entry.floor
     agreeing = {role: _before(walk, role) for role in ROLES}
-    certain = {role: _known(regions[role], calls[other], [c for c in calls[role].values() if c.name in agreeing[role]], tolerance)
-               for role, other in zip(ROLES, ROLES[::-1])}  # fmt: skip
+    place = None
+    for handed in _outwards(calls, first, paired):
+        regions, _ = handed
+        certain = {role: _known(regions[role], calls[other], [c for c in calls[role].values() if c.name in agreeing[role]], tolerance)
+                   for role, other in zip(ROLES, ROLES[::-1])}  # fmt: skip
+        if place is None or any(certain.values()):
+            place = *handed, certain
+        if any(certain.values()):
+            break
+    if place is None:
+        return entry
+    regions, children, certain = place
     names = dict(entry.names)
     for role in ROLES:  # a module that puts the value out and received nothing new is the place, whatever the other side does
         if all(certain.values()) or (certain[role] and children[role] is None):
             names[role] = regions[role].name
     return _made(lab, entry, regions, children, paired, calls, names)
+
+
+def _outwards(calls: dict[str, dict[str, Call]], first: dict[str, Call], paired: dict[str, set[str]]):
+    """(the call that made what `first` received, the module that was handed it) of each side; then what handed those their own
+    first inputs, and so on for as long as both sides received values of one size."""
+    for _ in range(MOST_OUTWARDS):
+        makers = {role: maker(calls[role], first[role], paired[role]) for role in ROLES}
+        regions = {role: made[0] for role, made in makers.items()}
+        if not all(regions.values()):
+            return
+        yield regions, {role: first[role].module if handed else None for role, (_, handed) in makers.items()}
+        sizes = [[t.numel() for t in tensors_in(regions[role].inputs)[:1]] for role in ROLES]
+        if sizes[0] != sizes[1] or not sizes[0]:
+            return
+        first = regions
 
 
 def maker(calls: dict[str, Call], receiver: Call, paired: set[str]) -> tuple[Call | None, bool]:

@@ -18,6 +18,7 @@ from whydiff.causes.inside.explain import explain as explain_inside
 from whydiff.causes.registry import explain
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
+from whydiff.engine.merging import named_alike, told
 from whydiff.engine.missing import call_counts, left_out
 from whydiff.engine.repairs import align, inherited, resize
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
@@ -203,7 +204,13 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             continue
         if not explanations:
             explanations, rest = look_inside(finding, lab, changes)
-            named += [Named(other, [], {}) for other in rest]
+            others = [other for other in named if other is not entry]
+            named += [Named(other, [], {}) for other in rest if not told(other, others)]
+            if (earlier := told(finding, others) if not explanations else named_alike(explanations, others)) is not None:
+                named.remove(entry)  # the other branch of guidance calls the same module
+                earlier.probes.add(finding.probe)
+                settled.add(finding.probe)
+                continue
         elif finding.kind == VALUES and finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
             lab.unrepaired.append(finding.place)
         entry.explain(explanations)

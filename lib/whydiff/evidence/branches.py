@@ -67,15 +67,18 @@ class Split:
 
 
 class Branches:
-    """Learns the prompt embeddings of a run and tells which of them a network call received."""
+    """Tells which of the prompt embeddings of a run a network call received.
 
-    def __init__(self):
-        self.known: dict[str, torch.Tensor] = {}
+    `embeds` are those that the run goes on with, by probe: a recorder's, whether a probe point or a tap showed them.
+    """
+
+    def __init__(self, embeds: dict[str, torch.Tensor]):
+        self.embeds = embeds
         self.last = Split([(None, slice(None))], 0)
 
-    def learn(self, name: str, embeds: torch.Tensor) -> None:
-        if name in ("prompt_embeds", "negative_prompt_embeds"):
-            self.known["uncond" if name.startswith("negative") else "cond"] = embeds.detach()
+    @property
+    def known(self) -> dict[str, torch.Tensor]:
+        return {"uncond" if name.startswith("negative") else "cond": embeds for name, embeds in self.embeds.items()}
 
     def of_call(self, arguments: dict) -> Split:
         """The split of a call with these arguments. Without a negative prompt in the run there is no branch."""
@@ -97,6 +100,8 @@ class Branches:
             first, second = slice(0, n), slice(n, None)
             swapped = _distance(text[first], cond) < _distance(text[first], uncond)
             return Split([("cond" if swapped else "uncond", first), ("uncond" if swapped else "cond", second)], batch)
+        if text.shape not in (cond.shape, uncond.shape):  # they were shown in another form than the network receives
+            return whole
         branch = "uncond" if _distance(text, uncond) < _distance(text, cond) else "cond"
         return Split([(branch, slice(None))], batch)
 

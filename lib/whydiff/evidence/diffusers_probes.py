@@ -87,7 +87,7 @@ class _Installer:
     def __init__(self, pipeline, recorder: Recorder, stack: contextlib.ExitStack):
         self.pipeline, self.recorder, self.stack = pipeline, recorder, stack
         self.scheduler = pipeline.scheduler
-        self.branches = Branches()
+        self.branches = Branches(recorder.embeds)
         self.draws = draw_probes.Draws(recorder)
         self.steps_done = 0
         self.latents_seen = False
@@ -159,7 +159,6 @@ class _Installer:
                 name = names[i] if i < len(names) else ("prompt_embeds", "negative_prompt_embeds")[i] if i < 2 else None
                 if isinstance(part, torch.Tensor) and name and name.endswith("embeds"):
                     parts[i] = self.recorder.observe(name, part)
-                    self.branches.learn(name, parts[i])
             return tuple(parts) if isinstance(result, tuple) else parts[0]
 
         self.wrap(self.pipeline, "encode_prompt", encode)

@@ -14,6 +14,7 @@ from whydiff.evidence.trace import Event, Trace, TraceWriter
 from whydiff.places import Place, stage_of
 
 NOTHING = object()  # what a `substitute` returns to leave an argument out
+EMBEDS = ("prompt_embeds", "negative_prompt_embeds")  # they tell the branches of guidance apart
 Substitute = Callable[[Place, torch.Tensor], "torch.Tensor | None"]
 
 
@@ -36,6 +37,7 @@ class Recorder:
         self.writer = writer
         self.step: int | None = None  # the sampler step that is running, as far as known
         self.branch: str | None = None
+        self.embeds: dict[str, torch.Tensor] = {}  # of the two prompts, as the run goes on with them
         self._seen: Counter = Counter()
         self.unmatched: frozenset[int] = frozenset()  # steps that the other side's loop leaves out: neither recorded nor counted
         self.resized: frozenset[str] = frozenset()  # probes at which another shape may be put
@@ -55,6 +57,14 @@ class Recorder:
         self.trace.add(event)
         if self.writer is not None:
             self.writer.write(event)
+        given = self._instead(place, tensor, event)
+        if name in EMBEDS and given is not None:
+            self.embeds[name] = given.detach()
+        return given
+
+    def _instead(self, place: Place, tensor, event: Event):
+        """What the run goes on with."""
+        own = tensor.detach()
         if self.substitute is None:
             return tensor
         other = self.substitute(place, event.tensor)
@@ -69,12 +79,20 @@ class Recorder:
         return other
 
     def observe_absent(self, name, *, step=None, branch=None):
-        """Note that an argument of the network is left out; return what the experiment puts there, or None."""
+        """Note that an argument of the network is left out; return what the experiment puts there, or None.
+
+        Calls are counted as in `observe`, which sees the argument next where something is put there.
+        """
         if step is not None and step in self.unmatched:
             return None
-        place = Place(name, self._counted(step), branch)
+        step = self._counted(step)
+        key = (name, step, branch, None)
+        place = Place(name, step, branch, self._seen[key])
         self.trace.absent.add(place)
-        return None if self.fill is None else self.fill(place)
+        value = None if self.fill is None else self.fill(place)
+        if value is None:
+            self._seen[key] += 1
+        return value
 
     def observe_nested(self, name, value, *, step=None, branch=None, component=None):
         """`observe` for tensors inside lists, tuples and dicts; anything else passes through untouched."""

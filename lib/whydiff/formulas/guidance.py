@@ -35,6 +35,7 @@ class GuidanceFormula:
     zero_steps: int = 0
     over: str = ""
     phi: float | None = None  # of `rescaled`; eta of `projected`
+    sign: float = 1.0  # -1: the result is negated, as pipelines do whose network predicts image minus noise
     residual: float = 0.0  # relative L2 of what is left, over all steps
 
     @property
@@ -54,6 +55,7 @@ class GuidanceFormula:
                 "rescaled": f"uncond + s (cond - uncond), s = {scale}, rescaled with phi = {self.phi or 0:.4g}",
                 "norm": f"uncond + s (cond - uncond), s = {scale}, with cond's norm for each {self.over}",
                 "projected": f"cond + (s - 1) (orthogonal + {self.phi or 0:.4g} parallel part), s = {scale}"}[self.kind]  # fmt: skip
+        text = text if self.sign > 0 else f"minus ({text})"
         return text + (f", the first {self.zero_steps} step(s) zero" if self.zero_steps else "")
 
 
@@ -87,10 +89,12 @@ def fit_guidance(steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> GuidanceForm
         return None
     # Two numbers fit any one sample of one step, so formulas with two need more than one.
     several = sum(c.shape[0] for c, _, _ in rest) > 1
-    for fit in (_plain, _zero_star, *((_projected, _rescaled) if several else ()), _norm):
-        found = fit(rest, eps)
-        if found is not None:
-            return dataclasses.replace(found, zero_steps=zeros)
+    for sign in (1.0, -1.0):
+        signed = [(c, u, sign * p) for c, u, p in rest]
+        for fit in (_plain, _zero_star, *((_projected, _rescaled) if several else ()), _norm):
+            found = fit(signed, eps)
+            if found is not None:
+                return dataclasses.replace(found, zero_steps=zeros, sign=sign)
     return None
 
 

@@ -90,6 +90,24 @@ def linear(pair: Pair):
                          f"candidate = {scale:.9g} · reference + {offset:.9g}", 3, scale * x, offset * one, free=2)
 
 
+def transferred(pair: Pair):
+    """Values of [0, 1] through a transfer curve: that of sRGB (IEC 61966-2-1), or a power."""
+    x, y = pair.x, pair.y
+    if float(x.min()) < 0 or float(y.min()) < 0 or float(x.max()) > 1 or float(y.max()) > 1:
+        return
+    encoded = torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.pow(1 / 2.4) - 0.055)
+    yield pair.judge("transfer", {"to": "srgb"}, encoded, "candidate is reference taken as linear light and encoded as sRGB", 1.5)
+    linear_light = torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055).pow(2.4))
+    yield pair.judge("transfer", {"to": "linear"}, linear_light, "candidate is reference decoded from sRGB to linear light", 1.5)
+    inner = (x > 0) & (x < 1) & (y > 0)
+    u, v = x[inner].log(), y[inner].log()
+    power = _ratio((u * v).sum(), (u * u).sum())
+    if power is not None and power > 0:
+        power = _simplest(pair, power, lambda g: x.pow(g), lambda g: (x.pow(g),))
+        words = f"{power:.6g}" if power >= 1 else f"(1/{1 / power:.6g})"
+        yield pair.judge("power", {"power": power}, x.pow(power), f"candidate = reference ^ {words}", 2.2, free=1)
+
+
 def clamped(pair: Pair):
     """The reference cut off at the candidate's smallest and largest value, or at one of them."""
     low, high = float(pair.y.min()), float(pair.y.max())

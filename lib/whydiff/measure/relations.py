@@ -116,6 +116,7 @@ def _search(reference, candidate, floor: float):
         elementwise.rounded(pair),  # 1
         rearranged.moved_axes(pair),  # transposed, flipped, halves swapped, rolled: 1.5
         elementwise.linear(pair),  # scale, offset, both: 2 and 3
+        elementwise.transferred(pair),  # 2.2: gamma, sRGB
         elementwise.clamped(pair),  # 2.5
         rearranged.permuted(pair),  # channels matched: 4
         elementwise.per_channel(pair),  # 5

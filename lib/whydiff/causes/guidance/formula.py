@@ -26,7 +26,8 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         return []
     proof = (f"combined the recorded predictions of {len(shared)} step(s) again: the reference's noise_pred is {mine.words}; "
              f"the candidate's is {theirs.words}")  # fmt: skip
-    return [entry for entry in (_formula(mine, theirs), _scale(mine, theirs, lab)) if entry is not None and _fill(entry, share, proof)]
+    entries = (_sign(mine, theirs), _formula(mine, theirs), _scale(mine, theirs, lab))
+    return [entry for entry in entries if entry is not None and _fill(entry, share, proof)]
 
 
 def combined(finding: Finding, lab, role: str) -> dict[Place, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -71,17 +72,26 @@ def _share(finding, lab, sides, shared, mine: GuidanceFormula, theirs: GuidanceF
 def _apply(formula: GuidanceFormula, cond, uncond, index: int) -> torch.Tensor:
     if index < formula.zero_steps:
         return torch.zeros_like(cond)
-    return combine(formula.kind, cond, uncond, formula.scales[index - formula.zero_steps], formula.over or "sample", formula.phi)
+    return formula.sign * combine(formula.kind, cond, uncond, formula.scales[index - formula.zero_steps], formula.over or "sample", formula.phi)
 
 
 def _fill(entry: Explanation, share: float, proof: str) -> bool:
-    entry.explained, entry.experiment, entry.stage = share, proof, "guidance"
+    entry.explained, entry.experiment, entry.stage = share, proof, entry.stage or "guidance"
     return True
 
 
-def _named(id_: str, statement: str, relation: dict, fix: str, equivalent=(), departs: str = "unknown") -> Explanation:
-    return Explanation(id=id_, statement=statement, relation=relation, explained=0.0, experiment="", fix=fix, departs=departs,
+def _named(id_: str, statement: str, relation: dict, fix: str, equivalent=(), departs: str = "unknown", stage=None) -> Explanation:
+    return Explanation(id=id_, stage=stage, statement=statement, relation=relation, explained=0.0, experiment="", fix=fix, departs=departs,
                        equivalent=list(equivalent))  # fmt: skip
+
+
+def _sign(mine: GuidanceFormula, theirs: GuidanceFormula) -> Explanation | None:
+    """One side negates what it combined, and the other does not; this beside another formula or scale."""
+    if mine.sign == theirs.sign:
+        return None
+    return _named("velocity-sign", "the sign of the candidate's guided prediction is reversed", {"kind": "sign", "factor": -1.0},
+                  "negate the guided prediction on both sides or on neither (velocity is noise minus image in flow matching)",
+                  departs="unknown", stage="model_forward")  # fmt: skip
 
 
 def _formula(mine: GuidanceFormula, theirs: GuidanceFormula) -> Explanation | None:

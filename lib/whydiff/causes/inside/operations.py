@@ -131,9 +131,17 @@ def _name(inside: Inside, role: str, variant: Variant, calls: list[Seen]) -> tup
         return None, ()
     if variant.id in ("decoder-upsample-mode", "encoder-downsample-padding") and inside.stage != "vae":
         return None, ()
+    if variant.id == "sp-concat-order" and not _joins_tokens(call):
+        return None, ()
     if variant.id is None and "first operand" in variant.words and _is_mask(call):
         return "attention-mask-dropped", ()
     return variant.id, variant.equivalent
+
+
+def _joins_tokens(call: Seen) -> bool:
+    """Sequences are put one behind the other; along the last axis features are, such as sines and cosines."""
+    dim = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else 0)
+    return isinstance(call.result, torch.Tensor) and call.result.dim() > 1 and dim % call.result.dim() != call.result.dim() - 1
 
 
 def _vectors(shape: tuple[int, ...]) -> bool:

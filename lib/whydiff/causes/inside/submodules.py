@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 
 import torch
 
 from whydiff.causes.finding import Explanation
 from whydiff.causes.inside import roles
+from whydiff.causes.inside.functions import watched
 from whydiff.causes.inside.inside import Inside
 from whydiff.evidence.calls import distance, tensors_in
 
+ACTIVATIONS = ("silu", "gelu", "sigmoid", "relu", "tanh", "mish", "leaky_relu", "elu", "softplus")
 MOST = 40  # inner modules tried
 OTHER = {"reference": "candidate", "candidate": "reference"}
 
 
 def explain(inside: Inside, lab) -> Explanation | None:
-    return _skipped(inside) or _zeroed(inside, lab) or _of_another_layer(inside, lab)
+    return _skipped(inside) or _zeroed(inside, lab) or _exchanged(inside) or _of_another_layer(inside, lab)
 
 
 def _skipped(inside: Inside) -> Explanation | None:
@@ -102,6 +105,57 @@ def _never_fed(inside: Inside, name: str, departs: str, probe: str) -> Explanati
         fix=f"pass {argument} to the {departs}'s network, and see that {name} is used")  # fmt: skip
 
 
+def _exchanged(inside: Inside) -> Explanation | None:
+    """Two modules inside that receive the same put out each what the other does: gate and value, keys and values."""
+    for role in ("reference", "candidate"):
+        target, departs = inside.outputs()[OTHER[role]], OTHER[role]
+        made: dict[str, tuple] = {}
+        seen = watched(lambda: _noted(inside, role, made))  # noqa: B023
+        for (one, (first, a, x)), (other, (second, b, y)) in itertools.combinations(made.items(), 2):
+            if type(first) is not type(second) or a.shape != b.shape or x.shape != y.shape or not torch.equal(x, y):
+                continue
+            swapped = {first: b, second: a}
+            after = _run(inside, role, [first, second], None, lambda module: swapped[module].clone())  # noqa: B023
+            if after is None or not inside.closes(target, after):
+                continue
+            if not any(_activates(call, a) or _activates(call, b) for call in seen):
+                inside.found = f"{departs}'s {inside.names[departs]} computes what the {role}'s does when {one} and {other} are exchanged"
+                return None
+            return Explanation(
+                id="gate-up-swapped", statement=f"the {departs} exchanges gate and value, which {one} and {other} make in the {role}",
+                relation={"kind": "modules_exchanged", "modules": [one, other], "side": departs}, explained=1.0, departs=departs,
+                module=inside.name, fix=f"apply the activation in {inside.names[departs]} of the {departs} to the same one as in the {role}",
+                experiment=f"exchanged what {one} and {other} put out in the {role}, on the same inputs: then it computes what the "
+                           f"{departs} does")  # fmt: skip
+    return None
+
+
+def _activates(call, value: torch.Tensor) -> bool:
+    """Does a call put this very tensor through an activation?"""
+    first = call.args[0] if call.args else None
+    return call.name in ACTIVATIONS and isinstance(first, torch.Tensor) and first.shape == value.shape and torch.equal(first, value)
+
+
+def _noted(inside: Inside, role: str, made: dict[str, tuple]) -> None:
+    """One run, with (module, what it put out, what it received) of each layer inside that has weights and was called once."""
+    handles, often = [], set()
+    for name, module in _inner(inside, role)[1:]:
+        def note(module, args, output, name=name):
+            if name in made:
+                often.add(name)
+            elif isinstance(output, torch.Tensor) and args and isinstance(args[0], torch.Tensor):
+                made[name] = module, output.detach().clone(), args[0].detach().clone()
+        if module._parameters and not any(True for _ in module.children()):
+            handles.append(module.register_forward_hook(note))
+    try:
+        inside.run(role)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name in often:
+            del made[name]
+
+
 def _of_another_layer(inside: Inside, lab) -> Explanation | None:
     """The module with the weights of another layer of the same component."""
     for role in ("reference", "candidate"):
@@ -152,11 +206,12 @@ def _inner(inside: Inside, role: str) -> list[tuple[str, torch.nn.Module]]:
     return found[: MOST + 1]
 
 
-def _run(inside: Inside, role: str, modules: list, hook):
+def _run(inside: Inside, role: str, modules: list, hook, instead=None):
+    """The side's run with what these modules put out changed by `hook(args, kwargs, output)`, or made by `instead(module)`."""
     touched = []
 
-    def replace(_module, args, kwargs, output):
-        changed = hook(args, kwargs, output)
+    def replace(module, args, kwargs, output):
+        changed = hook(args, kwargs, output) if instead is None else instead(module)
         if changed is not None:
             touched.append(True)
         return changed

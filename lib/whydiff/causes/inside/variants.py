@@ -15,6 +15,7 @@ from whydiff.causes.inside.variants_made import (
     cat_exchanged,
     computed_in,
     epsilon,
+    factor,
     first_operand,
     halves_exchanged,
     interpolate,
@@ -37,6 +38,7 @@ ATTENTION = ("scaled_dot_product_attention",)
 NORMS = ("layer_norm", "rms_norm", "group_norm")
 CHUNKS = ("chunk", "split", "unbind", "split_with_sizes", "tensor_split")
 ARITHMETIC = ("add", "__add__", "__radd__", "__iadd__", "mul", "__mul__", "__rmul__", "div", "__truediv__", "sub", "__sub__", "add_")
+PRODUCTS = ("mul", "__mul__", "__rmul__", "div", "__truediv__", "mul_", "__imul__", "true_divide")
 SUMS = ("add", "__add__", "__radd__", "__iadd__")
 
 VARIANTS: tuple[Variant, ...] = (
@@ -78,6 +80,9 @@ VARIANTS: tuple[Variant, ...] = (
       for d in (torch.bfloat16, torch.float16)),
     Variant(ARITHMETIC, "only its first operand is used", None, first_operand, 4),
     Variant(ARITHMETIC, "only its second operand is used", None, second_operand, 4),
+    Variant(PRODUCTS, "the constant factor is left out", None, factor(lambda c: 1.0), 5),
+    Variant(PRODUCTS, "the constant factor is squared", None, factor(lambda c: c * c), 5),
+    Variant(PRODUCTS, "the square root of the constant factor is taken", None, factor(lambda c: c**0.5), 5),
     Variant((), "the sign of one result is reversed", None, negated, 7),
 )  # fmt: skip
 

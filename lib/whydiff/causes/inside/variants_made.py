@@ -250,3 +250,16 @@ def negated(function, *args, **kwargs):
     if not isinstance(result, torch.Tensor) or not result.is_floating_point():
         raise NotHere
     return -result
+
+
+def factor(change):
+    """Multiplied with (or divided by) another constant; `change(constant) -> constant`."""
+
+    def apply(function, x, other, *args, **kwargs):
+        if isinstance(x, float) and isinstance(other, torch.Tensor):
+            return function(change(x), other, *args, **kwargs)
+        if not isinstance(x, torch.Tensor) or not isinstance(other, float) or other <= 0 or other == 1.0:
+            raise NotHere
+        return function(x, change(other), *args, **kwargs)
+
+    return apply

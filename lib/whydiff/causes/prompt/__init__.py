@@ -49,7 +49,7 @@ def explain_embed_shapes(finding: Finding, lab) -> list[Explanation]:
 def explain_network_input(finding: Finding, lab) -> list[Explanation]:
     """Embeddings as the network receives them, where they were the same when the prompt had been encoded."""
     if finding.probe.rpartition("/")[2] not in _TEXT_ARGUMENTS or not _finite(finding):
-        return []
+        return first((masks.of_network,), finding, lab)
     return first((branches.exchanged, branches.zeros, rows.padding_zeroed, rows.shifted), finding, lab)
 
 

@@ -1,4 +1,4 @@
-"""Does each text encoder mask its padding? A live encoder is run with the other rule: does it make the other side's embeddings?"""
+"""Does each text encoder, and the network, mask the padding? A live encoder is run with the other rule: does it make the other side's embeddings?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from whydiff.causes.finding import Explanation, Finding, explained_share
 from whydiff.causes.prompt.encoder import OTHER, encode
 from whydiff.evidence.diffusers_probes import as_passed
+from whydiff.places import Place
 
 
 def explain(finding: Finding, lab) -> list[Explanation]:
@@ -83,3 +84,51 @@ def _padding_id(side, name: str, encoder) -> int:
     if found is None:
         found = getattr(getattr(encoder, "config", None), "pad_token_id", None)
     return 0 if found is None else int(found)
+
+
+def of_network(finding: Finding, lab) -> list[Explanation]:
+    """A mask that a network receives: one side's keeps every token, or keeps what the other's leaves out."""
+    argument = finding.probe.rpartition("/")[2]
+    if "mask" not in argument or any(place not in finding.candidate for place in finding.places):
+        return []
+    pairs = [tuple(_kept(t) for t in pair) for pair in finding.pairs]
+    if any(kept is None for pair in pairs for kept in pair):
+        return []
+    experiment = f"compared what the two masks keep at {len(pairs)} places"
+    if all(torch.equal(mine, ~theirs) for mine, theirs in pairs):
+        return [Explanation(
+            id="attention-mask-inverted", stage="model_forward", departs="unknown", explained=1.0,
+            statement=f"{argument} of the candidate's network keeps exactly the tokens that the reference's leaves out",
+            relation={"kind": "mask_inverted", "argument": argument}, experiment=f"{experiment}: each is the other, inverted",
+            fix=f"hand {argument} over with one meaning on both sides (1 for tokens that are kept)")]  # fmt: skip
+    for role, other, index in (("candidate", "reference", 1), ("reference", "candidate", 0)):
+        if all(pair[index].all() and not pair[1 - index].all() for pair in pairs):
+            left_out, of = int((~pairs[0][1 - index]).sum()), pairs[0][0].numel()
+            return [Explanation(
+                id="attention-mask-dropped", stage="model_forward", departs="unknown", explained=1.0,
+                equivalent=["encoder-mask-passed-or-not"],
+                statement=f"the {role}'s network receives {'an' if argument[0] in 'aeiou' else 'a'} {argument} that keeps every token; "
+                          f"the {other}'s leaves out {left_out} of {of}{_tokenizers(finding, lab, other)}",
+                relation={"kind": "mask_of_ones", "argument": argument, "side": role, "left_out": left_out, "of": of},
+                experiment=f"{experiment}: with every token kept, the {other}'s equals the {role}'s",
+                fix=f"hand the tokenizer's mask to the network as {argument} on both sides, or on neither, as the model was trained")]  # fmt: skip
+    return []
+
+
+def _kept(mask: torch.Tensor) -> torch.Tensor | None:
+    """Which tokens a mask keeps: of booleans, of ones and zeros, or of zeros and large negative numbers that are added."""
+    if mask.dtype == torch.bool:
+        return mask
+    values = mask.double()
+    if bool(((values == 0) | (values == 1)).all()):
+        # Zeros alone are what is added where nothing is left out, or a mask that keeps nothing; floats are added.
+        return values == 0 if mask.is_floating_point() and not values.any() else values == 1
+    return values == 0 if bool(((values == 0) | (values <= -1e3)).all()) else None
+
+
+def _tokenizers(finding: Finding, lab, role: str) -> str:
+    """Words for a mask that is the tokenizer's own."""
+    given, own = lab.own_value(role, finding.place), lab.own_value(role, Place("attention_mask"))
+    same = given is not None and own is not None and given.numel() == own.numel() and torch.equal(
+        given.flatten().bool(), own.flatten().bool())  # fmt: skip
+    return ", as its tokenizer's mask does" if same else ""
