@@ -71,7 +71,7 @@ class Recorder:
         if other is NOTHING:
             self.trace.moved.add(place)
             return None
-        if other is None or (other.shape != tensor.shape and name not in self.resized):
+        if other is None or (other.shape != tensor.shape and place.probe not in self.resized):
             return tensor
         other = other.detach().to(device=tensor.device, dtype=tensor.dtype, copy=True)
         if other.shape != own.shape or not torch.equal(other, own):
