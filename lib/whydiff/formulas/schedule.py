@@ -165,7 +165,8 @@ def switch_step(values, boundary: float) -> int:
     Values above 1.5 are taken as timesteps of scale 1000. len(values) where none is below: no switch.
     """
     values = np.asarray(values, dtype=np.float64)
-    below = values < boundary * (1000.0 if values.size and values.max() > 1.5 else 1.0)
+    timesteps = bool(values.size) and values.max() > 1.5
+    below = values < (boundary * 1000.0 - 1e-9 if timesteps else boundary)  # 0.9 · 1000 must not count timestep 900 as below
     return int(below.argmax()) if below.any() else len(values)
 
 
