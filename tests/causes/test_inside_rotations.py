@@ -105,4 +105,4 @@ def test_a_network_has_no_such_cause_but_is_told_what_differs():
 
 def test_no_rotation_at_all_is_another_matter():
     causes, _, _ = found(halves, none)
-    assert not causes
+    assert [cause.id for cause in causes] == ["rope-not-applied"]
