@@ -31,23 +31,22 @@ def between(lab, walk: ModuleWalk, entry: Inside, calls: dict[str, dict[str, Cal
         return made
     tolerance = STANDS_OUT * entry.floor
     agreeing = {role: _before(walk, role) for role in ROLES}
-    place = None
-    for handed in _outwards(calls, first, paired):
-        regions, _ = handed
+    asked = []
+    for regions, children in _outwards(calls, first, paired):
         certain = {role: _known(regions[role], calls[other], [c for c in calls[role].values() if c.name in agreeing[role]], tolerance)
                    for role, other in zip(ROLES, ROLES[::-1])}  # fmt: skip
-        if place is None or any(certain.values()):
-            place = *handed, certain
+        if not asked or any(certain.values()):
+            names = dict(entry.names)
+            for role in ROLES:  # a module that puts the value out and received nothing new is the place, whatever the other side does
+                if all(certain.values()) or (certain[role] and children[role] is None):
+                    names[role] = regions[role].name
+            asked.append(_made(lab, entry, regions, children, paired, calls, names))
         if any(certain.values()):
             break
-    if place is None:
+    if not asked:
         return entry
-    regions, children, certain = place
-    names = dict(entry.names)
-    for role in ROLES:  # a module that puts the value out and received nothing new is the place, whatever the other side does
-        if all(certain.values()) or (certain[role] and children[role] is None):
-            names[role] = regions[role].name
-    return _made(lab, entry, regions, children, paired, calls, names)
+    asked[0].instead = asked[1] if len(asked) > 1 else None
+    return asked[0]
 
 
 def _outwards(calls: dict[str, dict[str, Call]], first: dict[str, Call], paired: dict[str, set[str]]):

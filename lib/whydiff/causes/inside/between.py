@@ -23,7 +23,7 @@ MOST_VALUES = 24  # values of the other side that are tried in the place of one 
 MOST_SUSPECTS = 24
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Between(Inside):
     """`children`: the modules whose first input is the value; None where the value is what the module itself puts out.
 
@@ -36,6 +36,7 @@ class Between(Inside):
     around: dict[str, dict[str, Call]] = dataclasses.field(default_factory=dict)
     place: dict[str, str | None] = dataclasses.field(default_factory=dict)
     index: dict[str, int] = dataclasses.field(default_factory=dict)  # which of several outputs
+    instead: Between | None = None  # another place, further outwards: asked where nothing explains this one
 
     def to_dict(self) -> dict[str, Any]:
         other = self.place or self.names

@@ -23,6 +23,9 @@ def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explana
         if any(_holds(name, inside.name) for name in explained):
             continue
         found = _one(inside, finding, lab)
+        other = getattr(inside, "instead", None)
+        if found is None and other is not None and (found := _one(other, finding, lab)) is not None:
+            culprits[culprits.index(inside)] = asked[asked.index(inside)] = inside = other
         if found is None:
             left.append(inside)
         else:

@@ -18,7 +18,7 @@ from whydiff.evidence.floor import STANDS_OUT
 LEFT_OVER = 0.25
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Inside:
     """Counterparts on both sides, called with the same inputs, put out different values.
 
