@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from whydiff.causes.finding import Explanation
 from whydiff.causes.schedule.keys import CAUSE_OF, EQUIVALENT, cause_of, differing
 from whydiff.causes.schedule.recipe import Recipe
+from whydiff.causes.table import BY_ID
 
 ARGUMENT = "set_timesteps: "  # marks a key that is an argument and no configuration
 
@@ -109,3 +111,14 @@ def spelled(held) -> str:
 def plain(held):
     """A value of a configuration as JSON holds it."""
     return held if held is None or isinstance(held, (bool, int, float, str)) else str(held)
+
+
+def explanation(keys, mine: Recipe, theirs: Recipe, experiment: str, covers: set[str] = frozenset()) -> Explanation:
+    """The cause that differing keys of two schedulers are, once `experiment` has shown that they explain the difference."""
+    id_, equivalent, departs = name_of(keys, mine, theirs)
+    return Explanation(
+        id=id_, equivalent=equivalent, departs=departs, stage=BY_ID[id_].stage, explained=1.0, statement=sentence(keys, mine, theirs),
+        relation={"kind": "scheduler_config", "keys": list(keys), "reference": {k: plain(value(mine, k)) for k in keys},
+                  "candidate": {k: plain(value(theirs, k)) for k in keys}},
+        experiment=experiment, covers=set(covers),
+        fix=f"build the candidate's scheduler from the reference's configuration ({words(keys, mine, theirs)})")  # fmt: skip

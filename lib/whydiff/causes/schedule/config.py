@@ -53,18 +53,10 @@ def difference(finding: Finding, lab, arguments: bool = False):
 
 
 def named(finding: Finding, lab, keys, mine: Recipe, theirs: Recipe, fixed: Recipe) -> Explanation:
-    id_, equivalent, departs = apart.name_of(keys, mine, theirs)
-    words = apart.words(keys, mine, theirs)
-    return Explanation(
-        id=id_, equivalent=equivalent, departs=departs, stage=BY_ID[id_].stage, explained=1.0,
-        statement=apart.sentence(keys, mine, theirs),
-        relation={"kind": "scheduler_config", "keys": list(keys),
-                  "reference": {k: apart.plain(apart.value(mine, k)) for k in keys},
-                  "candidate": {k: apart.plain(apart.value(theirs, k)) for k in keys}},
+    return apart.explanation(
+        keys, mine, theirs, covers=covered(finding, lab, fixed, theirs),
         experiment=f"rebuilt the candidate's scheduler with the reference's {', '.join(keys)} and computed {finding.probe} again: "
-                   "equals the reference's; without, it equals the candidate's",
-        fix=f"build the candidate's scheduler from the reference's configuration ({words})",
-        covers=covered(finding, lab, fixed, theirs))  # fmt: skip
+                   "equals the reference's; without, it equals the candidate's")  # fmt: skip
 
 
 def covered(finding: Finding, lab, fixed: Recipe, theirs: Recipe) -> set[str]:

@@ -92,7 +92,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         if begun:
             return begun
         keys = apart.smallest(mine, theirs, lambda made: table.made("reference", made))
-        return [] if keys is None or any(k.startswith(apart.ARGUMENT) for k in keys) else [_own_difference(finding, keys, mine, theirs)]
+        return [] if keys is None or any(k.startswith(apart.ARGUMENT) for k in keys) else [_own_difference(keys, mine, theirs)]
     for role in ("reference", "candidate"):
         if own[role] and not table.made(_OTHER[role], table.recipes[role]):
             found = _reproducing(table, role)
@@ -121,18 +121,11 @@ def other_begin(table: Bench) -> list[Explanation]:
         covers={"latent_model_input"} if scaled else set())]  # fmt: skip
 
 
-def _own_difference(finding: Finding, keys: list[str], mine: Recipe, theirs: Recipe) -> Explanation:
-    id_, equivalent, departs = apart.name_of(keys, mine, theirs)
-    words = apart.words(keys, mine, theirs)
-    return Explanation(
-        id=id_, equivalent=equivalent, departs=departs, stage=BY_ID[id_].stage, explained=1.0,
-        statement=apart.sentence(keys, mine, theirs),
-        relation={"kind": "scheduler_config", "keys": list(keys),
-                  "reference": {k: apart.plain(apart.value(mine, k)) for k in keys},
-                  "candidate": {k: apart.plain(apart.value(theirs, k)) for k in keys}},
+def _own_difference(keys: list[str], mine: Recipe, theirs: Recipe) -> Explanation:
+    return apart.explanation(
+        keys, mine, theirs,
         experiment=f"computed every update again from the recorded predictions, the candidate's scheduler with the reference's {', '.join(keys)}: "
-                   "equals the reference's latents; without, it equals the candidate's",
-        fix=f"build the candidate's scheduler from the reference's configuration ({words})")  # fmt: skip
+                   "equals the reference's latents; without, it equals the candidate's")  # fmt: skip
 
 
 def _reproducing(table: Bench, role: str) -> list[tuple[str, str, dict, str]]:
