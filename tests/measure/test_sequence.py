@@ -16,7 +16,7 @@ def run(seed=0, layers=4, scale=1.0):
     for i in range(layers):
         q, k, v = (x @ torch.randn(16, 16, generator=weights) * (0.3 + 0.1 * i + 0.2 * n) for n in range(3))
         inner = torch.tanh(q * k + v) @ torch.randn(16, 32, generator=weights)
-        x = x + torch.relu(inner) @ torch.randn(32, 16, generator=weights) * 0.2
+        x = 0.5 * x + torch.relu(inner) @ torch.randn(32, 16, generator=weights) * 0.4
         seen += [(f"block{i}.q", q), (f"block{i}.k", k), (f"block{i}.v", v), (f"block{i}.inner", inner), (f"block{i}.out", x)]
     return seen
 
