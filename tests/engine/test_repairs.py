@@ -3,7 +3,7 @@
 import torch
 
 import whydiff
-from whydiff.engine.repairs import renumbered
+from whydiff.engine.repairs import counted, renamed
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.trace import Event, Trace
 from whydiff.places import Place
@@ -23,7 +23,7 @@ def test_trace_is_renumbered_without_the_steps_left_out():
         trace.add(Event(Place("latents", k), torch.tensor([float(k)])))
     trace.add(Event(Place("prompt_embeds"), torch.zeros(1)))
     trace.absent = {Place("model_input/guidance", 1), Place("model_input/guidance", 2)}
-    made = renumbered(trace, frozenset({1}))
+    made = renamed(trace, lambda place: counted(place, frozenset({1})))
     assert [made.get("latents", k).item() for k in range(3)] == [0.0, 2.0, 3.0] and Place("latents", 3) not in made
     assert Place("prompt_embeds") in made and made.absent == {Place("model_input/guidance", 1)}
 

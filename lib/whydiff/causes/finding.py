@@ -88,6 +88,7 @@ class Explanation:
     covers: set[str] = dataclasses.field(default_factory=set)
     supplies: set[str] = dataclasses.field(default_factory=set)  # arguments of the network that the repair passes or leaves out
     unmatched: dict[str, list[int]] = dataclasses.field(default_factory=dict)  # steps of a side's loop that the other's leaves out
+    guided_alone: str | None = None  # the side whose network has a branch that the other's lacks
     dtype: torch.dtype | None = None  # the repair is to run the candidate's modules in this type
 
 

@@ -20,7 +20,7 @@ from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
 from whydiff.engine.merging import named_alike, told
 from whydiff.engine.missing import call_counts, left_out
-from whydiff.engine.repairs import align, inherited, resize
+from whydiff.engine.repairs import align, inherited, pair_branches, resize
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
@@ -173,7 +173,7 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         forced = lab.forced(changes)
         rows = added_rows(lab, forced)
         first_rows = first_rows or rows
-        waiting = [f for f in all_findings(lab, rows, forced) if f.key not in settled]
+        waiting = [f for f in all_findings(lab, rows, forced, settled) if f.key not in settled]
         if not waiting:
             return first_rows
         finding = waiting[0]
@@ -219,20 +219,22 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         lab.settled_arguments |= entry.arguments
         if align(lab, explanations):
             entry.probes |= inherited(added_rows(lab, lab.forced(changes)))
+        pair_branches(lab, explanations)
         resize(lab, finding, explanations, changes)
         settled |= entry.probes | ({finding.key} if finding.kind != VALUES else set())
         if entry.changes and any(f.key == finding.key and f.place == finding.place for f in _again(lab, changes)):
             settled.add(finding.key)  # the call was changed and something is still wrong there: do not ask again
 
 
-def all_findings(lab: Lab, rows: list[Row], forced: Trace) -> list[Finding]:
-    """What differs and what is missing, in walking order. An argument left out counts only where a prediction differs."""
+def all_findings(lab: Lab, rows: list[Row], forced: Trace, settled: set[str] = frozenset()) -> list[Finding]:
+    """What differs and what is missing, in walking order. An argument left out counts only where a prediction differs, another
+    number of evaluations only where lists of timesteps do not account for it, or no more."""
     mine, theirs = (lab.traces["reference"], forced) if lab.patient == "candidate" else (forced, lab.traces["candidate"])
     found = findings(lab, rows, forced)
     if any(f.probe.startswith("noise_pred") for f in found):
         found += left_out(mine, theirs)
     calls = call_counts(mine, theirs)
-    if calls is not None and not any(f.probe == "timesteps" for f in found):
+    if calls is not None and not any(f.probe == "timesteps" and f.key not in settled for f in found):
         found.append(calls)
     return sorted(found, key=lambda f: walk_key(f.place))
 
@@ -278,7 +280,7 @@ def _again(lab: Lab, changes: dict) -> list[Finding]:
 
 def inherits(finding: Finding, lab: Lab, settled: set[str]) -> str:
     """"sigmas" for timesteps that follow from sigmas found to differ, by the map both sides share: t = 1000 · sigma."""
-    if family(finding.probe) != "timesteps" or "sigmas" not in settled or finding.place not in finding.candidate:
+    if finding.kind != VALUES or family(finding.probe) != "timesteps" or "sigmas" not in settled or finding.place not in finding.candidate:
         return ""
     sigmas = {role: lab.own_value(role, Place("sigmas")) for role in ("reference", "candidate")}
     if any(value is None for value in sigmas.values()):

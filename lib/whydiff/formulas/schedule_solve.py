@@ -132,6 +132,9 @@ def _named_shifts(fitted: float, tokens, config: dict):
             yield math.log(config[key]), 0, f" ({key} of the config)", {"from": key}
     line = (config.get("base_shift") or 0.5, config.get("max_shift") or 1.15,
             config.get("base_image_seq_len") or 256, config.get("max_image_seq_len") or 4096)
+    if line[0] == line[1]:  # one shift for every number of tokens
+        yield line[0], 0, " (base_shift and max_shift of the config)", {"from": "base_shift"}
+        tokens = None
     if tokens:
         yield mu_from_tokens(tokens, *line), 0, f" ({tokens} tokens)", {"tokens": tokens, "tokens_ratio": 1.0}
         ratio = tokens_from_mu(fitted, *line) / tokens
@@ -141,7 +144,7 @@ def _named_shifts(fitted: float, tokens, config: dict):
                 count = tokens * near
                 words = f" ({count:g} tokens, {'' if ratio > 1 else '1/'}{k} times the {tokens} there are)"
                 yield mu_from_tokens(count, *line), 0.5, words, {"tokens": count, "tokens_ratio": near}
-    implied = round(tokens_from_mu(fitted, *line))
+    implied = 0 if line[0] == line[1] else round(tokens_from_mu(fitted, *line))
     if not tokens and 0 < implied < 1_000_000 and config.get("use_dynamic_shifting"):
         yield mu_from_tokens(implied, *line), 1, f" (as for {implied} tokens)", {"tokens": implied}
     for digits in (1, 2, 3, 4):
@@ -156,7 +159,8 @@ def _end_points(seen: Observed, tokens, config: dict) -> list[ScheduleFit]:
 
     def line(mu: float) -> tuple[float, float]:
         slope, first = np.polyfit(index, unshift_sigmas(seen.values, math.exp(mu)), 1)
-        return float(first), float(first + slope * (n - 1))
+        ends = float(first), float(first + slope * (n - 1))
+        return tuple(float(s) if s in (0.0, 1.0) else end for s, end in zip(seen.values[[0, -1]], ends))  # no shift moves 0 and 1
 
     def predict(mu: float, ends=None) -> np.ndarray:
         return shift_sigmas(linear_grid(n, *(ends or line(mu))), math.exp(mu))
