@@ -160,9 +160,11 @@ def _blame(found, lab, call, other, received, floor, step, stage, forced, partne
     """What a module receives is made by the code around it: the call it was made from, or the component's own method."""
     parent = forced.get(call.parent) if call.parent else None
     key = parent.key if parent else surrounding(lab.sides["candidate"], call.name)
-    if key in found and found[key].why == "input":
-        found[key].handed[call.name] = received
-    if key in found or (parent is None and key == call.name and call.parent is None and "/" not in call.name):
+    if parent is None and key == call.name and call.parent is None and "/" not in call.name:
+        return
+    if key in found:
+        if found[key].why == "input":
+            found[key].handed[call.name] = received
         return
     if parent is not None and partner(parent.key) is None:  # a wrapper without counterpart: no inputs to compare
         return

@@ -8,8 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import torch
+
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.engine.lab import Lab
+from whydiff.engine.missing import PREDICTIONS
 from whydiff.errors import Trouble
 from whydiff.evidence.trace import Trace
 from whydiff.places import Place, family
@@ -76,6 +79,14 @@ def renamed(trace: Trace, name: Callable[[Place], Place | None]) -> Trace:
 def inherited(rows) -> set[str]:
     """Probes that stand out at the first step of loops that begin with another one."""
     return {row.place.probe for row in rows if row.stands_out and row.place.step == 0 and row.place.probe in INHERITED}
+
+
+def fed_alike(finding: Finding, lab: Lab, forced: Trace) -> bool:
+    """Is a network's prediction made from inputs that are all the other side's? Then nothing that was left unrepaired reaches it."""
+    other, here = lab.traces["reference" if lab.patient == "candidate" else "candidate"], finding.place
+    inputs = [p for p in forced if (p.step, p.branch) == (here.step, here.branch) and family(p.probe) in ("latent_model_input", "model_input")]
+    return finding.probe in PREDICTIONS and bool(inputs) and all(
+        p in forced.moved or (p in other and forced[p].shape == other[p].shape and torch.equal(forced[p], other[p])) for p in inputs)  # fmt: skip
 
 
 def resize(lab: Lab, finding: Finding, explanations: list[Explanation], changes: dict) -> None:

@@ -16,7 +16,7 @@ from whydiff.engine.lab import Lab
 from whydiff.engine.looking import look_inside
 from whydiff.engine.merging import named_alike, told
 from whydiff.engine.missing import call_counts, left_out
-from whydiff.engine.repairs import align, inherited, pair_branches, resize
+from whydiff.engine.repairs import align, fed_alike, inherited, pair_branches, resize
 from whydiff.engine.rows import Row, added_rows, as_images
 from whydiff.evidence.trace import Trace
 from whydiff.places import Place, family, walk_key
@@ -113,7 +113,7 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             unused[finding.probe] = finding
             settled.add(finding.key)
             continue
-        if not explanations and any(walk_key(place) < walk_key(finding.place) for place in lab.unrepaired):
+        if not explanations and any(walk_key(place) < walk_key(finding.place) for place in lab.unrepaired) and not fed_alike(finding, lab, forced):
             lab.notes.append(f"{finding.probe} differs, too, but {lab.unrepaired[0].probe} could not be repaired in the candidate's dtype, so "
                              "that difference may be inherited from it.")  # fmt: skip
             named.remove(entry)
