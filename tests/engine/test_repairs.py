@@ -93,10 +93,11 @@ class Net(torch.nn.Module):
                 for parameter in self.norm_out.parameters():
                     parameter.copy_(torch.cat(parameter.chunk(2)[::-1]))
         if stale:
-            self.to_k.register_forward_hook(self._first)
+            made = self.to_k.forward
+            self.to_k.forward = lambda x: self._first(made, x)
 
-    def _first(self, _module, _args, output):
-        self.kept = output.clone() if self.kept is None else self.kept
+    def _first(self, made, x):
+        self.kept = made(x) if self.kept is None else self.kept
         return self.kept
 
     def forward(self, hidden_states, timestep):
