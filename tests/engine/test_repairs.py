@@ -83,11 +83,11 @@ def test_another_number_of_evaluations_does_not_follow_from_other_sigmas():
 class Net(torch.nn.Module):
     """Two layers side by side. `swapped`: the first one's weights are exchanged; `stale`: the second keeps its first output."""
 
-    def __init__(self, swapped=False, stale=False):
+    def __init__(self, swapped=False, stale=False, turned=False):
         super().__init__()
         torch.manual_seed(0)
         self.norm_out, self.to_k = torch.nn.Linear(4, 8), torch.nn.Linear(4, 8)
-        self.kept = None
+        self.kept, self.sign = None, -1 if turned else 1
         if swapped:
             with torch.no_grad():
                 for parameter in self.norm_out.parameters():
@@ -102,7 +102,7 @@ class Net(torch.nn.Module):
 
     def forward(self, hidden_states, timestep):
         shift, scale = self.norm_out(torch.tanh(timestep[:, None] * hidden_states)).chunk(2, -1)
-        return shift + hidden_states * scale + torch.tanh(self.to_k(hidden_states)[..., :4])
+        return self.sign * (shift + hidden_states * scale + torch.tanh(self.to_k(hidden_states)[..., :4]))
 
 
 class Loop:
@@ -127,6 +127,11 @@ def test_what_shows_at_a_later_step_alone_is_found_behind_what_shows_at_every_st
     both = whydiff.diagnose(reference=Loop(), candidate=Loop(swapped=True, stale=True), call={"seed": 0}).to_dict()
     assert [cause["id"] for cause in alone["causes"]] == ["kv-cache-not-refreshed"]
     assert [cause["id"] for cause in both["causes"]] == ["adaln-shift-scale-swapped", "kv-cache-not-refreshed"]
+
+
+def test_a_sign_reversed_around_a_module_that_is_wrong_by_itself_is_named_beside_it():
+    both = whydiff.diagnose(reference=Loop(), candidate=Loop(swapped=True, turned=True), call={"seed": 0}).to_dict()
+    assert {cause["id"] for cause in both["causes"]} == {"adaln-shift-scale-swapped", "velocity-sign"} and not both["unexplained"]
 
 
 def test_nothing_further_is_looked_for_once_all_steps_are_repaired():

@@ -11,9 +11,11 @@ import dataclasses
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.explain import explain as explain_inside
 from whydiff.causes.inside.inside import Inside
+from whydiff.causes.latents.sign import explain_sign
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab, filler
 from whydiff.engine.rows import Row, added_rows
+from whydiff.evidence.calls import tensors_in
 from whydiff.evidence.trace import Trace
 from whydiff.places import Place, family
 
@@ -45,6 +47,9 @@ def look_inside(finding: Finding, lab: Lab, changes: dict) -> Looked:
     if not culprits:
         return Looked()
     causes, left = explain_inside(culprits, finding, lab)
+    for entry in [entry for entry in left if causes]:
+        if around := turned(entry, finding, lab):
+            causes, left = causes + around, [other for other in left if other is not entry]
     finding.inside = (culprits if causes else left)[0].to_dict()
     if causes and repaired is not None and not left:
         causes[0].covers |= closed(lab, repaired, stage)
@@ -53,6 +58,20 @@ def look_inside(finding: Finding, lab: Lab, changes: dict) -> Looked:
         with lab.as_far_as_runs_allow("looking for further causes at later steps"):
             found.later = later(finding, lab, culprits, changes, {cause.id for cause in causes})
     return found
+
+
+def turned(entry: Inside, finding: Finding, lab: Lab) -> list[Explanation]:
+    """Does the network's own code reverse the sign of what its modules, repaired, make?"""
+    made = {role: tensors_in(call.output)[:1] if call else [] for role, call in entry.calls.items()}
+    if "/" in entry.name or entry.why != "output" or finding.place.stage != "model_forward" or not all(made.values()):
+        return []
+    (mine,), (theirs,) = made["reference"], made["candidate"]
+    if mine.shape != theirs.shape:
+        return []
+    place = finding.place
+    part = dataclasses.replace(finding, places=[place], reference={place: mine.cpu()}, candidate={place: theirs.cpu()})
+    part.difference = entry.difference
+    return explain_sign(part, lab)
 
 
 def later(finding: Finding, lab: Lab, culprits: list[Inside], changes: dict, known: set[str]) -> list[tuple[Finding, list[Explanation]]]:
