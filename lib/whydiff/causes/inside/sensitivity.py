@@ -12,6 +12,7 @@ from whydiff.causes.inside.inside import Inside
 from whydiff.evidence.calls import as_passed, bound, distance
 
 SECONDS = 5.0  # for a search; networks too large for it have their constant among the likely ones, or stay unexplained
+WRITTEN = tuple(i / 10 for i in range(1, 301))  # what people write where a scale is asked for
 OTHER = {"reference": "candidate", "candidate": "reference"}
 
 
@@ -101,6 +102,12 @@ def _constants(inside: Inside, name: str, value: torch.Tensor, lab):
             yield (value.double() * (theirs / mine)[0]).to(value.dtype), "a constant"
     for number in (0.0, 1.0, 0.5, 1000.0, 999.0, 500.0):
         yield torch.full_like(value, number), f"the constant {number:g}"
+    if value.is_floating_point() and not (value - value.flatten()[0]).any() and value.abs().max() <= WRITTEN[-1]:
+        until = time.thread_time() + SECONDS
+        for number in WRITTEN:
+            if time.thread_time() > until:
+                break
+            yield torch.full_like(value, number), f"the constant {number:g}"
     yield from _searched(inside, name, value)
 
 
