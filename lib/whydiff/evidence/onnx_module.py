@@ -17,10 +17,12 @@ class OnnxModule(torch.nn.Module):
 
     `like` is the module that was exported: its signature, configuration and type are taken over, its weights are not. `method` is
     the one whose graph this is (`"decode"` of a VAE). The graph's inputs must have the names of the method's arguments, which is
-    what `torch.onnx.export` gives them. Raises Trouble where onnxruntime is missing, or the file is no graph it can run.
+    what `torch.onnx.export` gives them. `optimize=False` runs the graph as it was exported: onnxruntime's optimisations leave out
+    some of what is wrong in it, such as dropout of a network exported in training mode, and other runtimes do not. Raises Trouble where onnxruntime is missing, or the file is no graph it can run.
     """
 
-    def __init__(self, path, like: torch.nn.Module, method: str = "forward", providers=("CPUExecutionProvider",)):
+    def __init__(self, path, like: torch.nn.Module, method: str = "forward", optimize: bool = True,
+                 providers=("CPUExecutionProvider",)):  # fmt: skip
         super().__init__()
         try:
             import onnxruntime
@@ -31,6 +33,8 @@ class OnnxModule(torch.nn.Module):
             raise Trouble(f"{path} does not exist.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
         except Exception as error:  # onnxruntime's errors share no class
