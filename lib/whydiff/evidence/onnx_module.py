@@ -18,7 +18,9 @@ class OnnxModule(torch.nn.Module):
     `like` is the module that was exported: its signature, configuration and type are taken over, its weights are not. `method` is
     the one whose graph this is (`"decode"` of a VAE). The graph's inputs must have the names of the method's arguments, which is
     what `torch.onnx.export` gives them. `optimize=False` runs the graph as it was exported: onnxruntime's optimisations leave out
-    some of what is wrong in it, such as dropout of a network exported in training mode, and other runtimes do not. Raises Trouble where onnxruntime is missing, or the file is no graph it can run.
+    some of what is wrong in it, such as dropout of a network exported in training mode, and other runtimes do not.
+
+    Raises Trouble where onnxruntime is missing, or the file is no graph it can run.
     """
 
     def __init__(self, path, like: torch.nn.Module, method: str = "forward", optimize: bool = True,
