@@ -95,6 +95,7 @@ UNMASKED = {
 BLOCKS = {
     "adaln-shift-scale-swapped": patched("", other_modulation),
     "gate-up-swapped": patched("", other_gate),
+    "activation-function": lambda m: setattr(m, "gated", lambda x: m.up(x).chunk(2, -1)[0] * F.silu(m.up(x).chunk(2, -1)[1])),
     "gelu-tanh-vs-exact": lambda m: setattr(m, "gated", lambda x: m.up(x).chunk(2, -1)[0] * F.gelu(m.up(x).chunk(2, -1)[1], approximate="tanh")),
 }
 
@@ -150,6 +151,28 @@ def test_a_variant_without_a_catalogue_id_is_told_and_not_named():
     inside = pair(Attention(), sdpa(lambda q, k, v, m: attention(q, k, v, scale=1.0)), IMAGE, TEXT)
     assert ids(inside) == []
     assert "not scaled" in inside.found
+
+
+class Cross(torch.nn.Module):
+    """Attention to a text: keys and values are two parts of one layer's output."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.kv = torch.nn.Linear(32, 32), torch.nn.Linear(32, 64)
+
+    def forward(self, image, text, order=(0, 1)):
+        parts = self.kv(text).chunk(2, -1)
+        scores = self.q(image) @ parts[order[0]].transpose(-2, -1)
+        return torch.softmax(scores, -1) @ parts[order[1]]
+
+
+def test_exchanged_keys_and_values_are_told_and_are_no_gate():
+    def exchanged(m):
+        m.forward = lambda image, text: Cross.forward(m, image, text, order=(1, 0))
+
+    inside = pair(Cross(), exchanged, IMAGE, TEXT)
+    assert ids(inside) == []
+    assert "the first two parts are exchanged" in inside.found
 
 
 def test_a_layer_with_the_weights_of_another_at_one_call_is_a_race():
