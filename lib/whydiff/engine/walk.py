@@ -16,6 +16,7 @@ from whydiff.causes.calls import reused
 from whydiff.causes.finding import ABSENT, VALUES, Explanation, Finding
 from whydiff.causes.inside.explain import explain as explain_inside
 from whydiff.causes.registry import explain
+from whydiff.engine.inheritance import inherits, may_inherit, unsettled
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
 from whydiff.engine.merging import named_alike, told
@@ -24,6 +25,7 @@ from whydiff.engine.repairs import align, inherited, resize
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
+from whydiff.measure.rearranged import part_of
 from whydiff.places import Place, family, walk_key
 
 # Probes that a network puts out, so that the cause of a difference may lie in one of its modules.
@@ -80,7 +82,7 @@ def compare_runs(lab: Lab, candidate: Trace | None = None) -> list[Row]:
 def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor_of) -> Row:
     pair = lab.pair(place, theirs)
     if pair is None or pair[1].shape != mine.shape:
-        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}")
+        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}{part_of(mine, theirs)}")
     theirs = pair[1]  # in the reference's layout; `mine` may be what a live reference makes of a recorded candidate
     floor = floor_of(place, finer(mine, theirs))
     if place.probe == "image":
@@ -175,6 +177,7 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         first_rows = first_rows or rows
         waiting = [f for f in all_findings(lab, rows, forced) if f.key not in settled]
         if not waiting:
+            lab.notes += unsettled(unused, named)
             return first_rows
         finding = waiting[0]
         parent = inherits(finding, lab, settled)
@@ -196,9 +199,8 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             unused[finding.probe] = finding
             settled.add(finding.key)
             continue
-        if not explanations and any(walk_key(place) < walk_key(finding.place) for place in lab.unrepaired):
-            lab.notes.append(f"{finding.probe} differs, too, but {lab.unrepaired[0].probe} could not be repaired in the candidate's dtype, so "
-                             "that difference may be inherited from it.")  # fmt: skip
+        if not explanations and (why := may_inherit(finding, lab)):
+            lab.notes.append(why)
             named.remove(entry)
             settled.add(finding.key)
             continue
@@ -213,6 +215,8 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
                 continue
         elif finding.kind == VALUES and finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
             lab.unrepaired.append(finding.place)
+        if not explanations and finding.kind == VALUES and finding.place not in finding.candidate:
+            lab.unshaped.append(finding.place)
         entry.explain(explanations)
         entry.finding = next((unused[e.probe] for e in explanations if e.probe in unused), finding)
         changes |= entry.changes
@@ -274,20 +278,3 @@ def size_named(explanation: Explanation) -> Named:
 def _again(lab: Lab, changes: dict) -> list[Finding]:
     forced = lab.forced(changes)
     return all_findings(lab, added_rows(lab, forced), forced)
-
-
-def inherits(finding: Finding, lab: Lab, settled: set[str]) -> str:
-    """"sigmas" for timesteps that follow from sigmas found to differ, by the map both sides share: t = 1000 · sigma."""
-    if family(finding.probe) != "timesteps" or "sigmas" not in settled or finding.place not in finding.candidate:
-        return ""
-    sigmas = {role: lab.own_value(role, Place("sigmas")) for role in ("reference", "candidate")}
-    if any(value is None for value in sigmas.values()):
-        return ""
-    mine, theirs = finding.reference[finding.place].double(), finding.candidate[finding.place].double()
-    a, b = sigmas["reference"].double()[: mine.numel()], sigmas["candidate"].double()[: theirs.numel()]
-    if a.numel() != mine.numel() or b.numel() != theirs.numel() or not a.norm():
-        return ""
-    scale = (a @ mine / (a @ a)).item()
-    # Integer timesteps may be cut: one unit of rounding on top of the reference's own departure from the map.
-    slack = (mine - scale * a).abs().max().item() + (1.0 if not finding.candidate[finding.place].is_floating_point() else scale * 1e-6)
-    return "sigmas" if ((theirs - scale * b).abs() <= slack).all() else ""
