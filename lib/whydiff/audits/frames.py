@@ -68,7 +68,7 @@ def windows(trace: Trace) -> list[Window | None]:
 
 
 def in_words(found: list[Window | None]) -> str:
-    """`layers 0, 4: every 2. frame of the last 8; the other 6: every frame of the last 4`."""
+    """`layers 0, 4: one frame in 2 of the last 8; the other 6: every frame of the last 4`."""
     groups = sorted(periods(found), key=lambda group: len(group[1]))
     if len(groups) == 1:
         return f"all {len(found)} layers: {_window(groups[0][0])}"
