@@ -153,28 +153,6 @@ def test_a_variant_without_a_catalogue_id_is_told_and_not_named():
     assert "not scaled" in inside.found
 
 
-class Cross(torch.nn.Module):
-    """Attention to a text: keys and values are two parts of one layer's output."""
-
-    def __init__(self):
-        super().__init__()
-        self.q, self.kv = torch.nn.Linear(32, 32), torch.nn.Linear(32, 64)
-
-    def forward(self, image, text, order=(0, 1)):
-        parts = self.kv(text).chunk(2, -1)
-        scores = self.q(image) @ parts[order[0]].transpose(-2, -1)
-        return torch.softmax(scores, -1) @ parts[order[1]]
-
-
-def test_exchanged_keys_and_values_are_told_and_are_no_gate():
-    def exchanged(m):
-        m.forward = lambda image, text: Cross.forward(m, image, text, order=(1, 0))
-
-    inside = pair(Cross(), exchanged, IMAGE, TEXT)
-    assert ids(inside) == []
-    assert "the first two parts are exchanged" in inside.found
-
-
 def test_a_layer_with_the_weights_of_another_at_one_call_is_a_race():
     root = torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.Linear(32, 32))
     inside = pair(root[0], lambda m: None, IMAGE)
