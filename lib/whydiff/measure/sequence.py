@@ -16,7 +16,9 @@ import torch
 
 from whydiff.measure.pairing.outputs import similarities
 
-LEAST = 0.15  # score below which nothing is a counterpart
+# Score below which nothing is a counterpart, and how far logarithms of sizes and quantiles of values may be apart: where most values
+# correlate, and where the runs have parted so that little but the order is left.
+SAME_RUN, PARTED = (0.15, 0.2, 0.15), (0.05, 0.35, 0.25)
 ENOUGH = 0.55  # score from which two tensors out of order may be counterparts
 CLEAR = 0.1  # by which that must be better than the next best on either side
 CERTAIN = 0.9  # correlation from which a pair is one by its values
@@ -79,8 +81,15 @@ def footprint(name: str, tensor: torch.Tensor) -> Footprint:
 def align_sequences(mine: list[Footprint], theirs: list[Footprint]) -> Sequences:
     """Pair two sequences of recorded tensors. What is no alias and in no pair is listed as unpaired."""
     (mine, first), (theirs, second) = _without_aliases(mine), _without_aliases(theirs)
-    table, related = scores(mine, theirs) if mine and theirs else 2 * (np.zeros((len(mine), len(theirs))),)
-    found = [(i, j, float(related[i, j]), None) for i, j in _path(table)]
+    if not mine or not theirs:
+        return Sequences([], [f.name for f in mine], [f.name for f in theirs], first, second)
+    related = likenesses(mine, theirs)
+    table = scores(mine, theirs, related, SAME_RUN)
+    path = _path(table - SAME_RUN[0])
+    if sum(related[i, j] >= CERTAIN for i, j in path) < 0.5 * min(len(mine), len(theirs)):
+        table = scores(mine, theirs, related, PARTED)
+        path = _path(table - PARTED[0])
+    found = [(i, j, float(related[i, j]), None) for i, j in path]
     found += _out_of_order(table, related, {f[0] for f in found}, {f[1] for f in found})
     open_mine, open_theirs = ([i for i in range(len(side)) if i not in {f[at] for f in found}] for at, side in enumerate((mine, theirs)))
     for j in open_theirs:
@@ -105,25 +114,27 @@ def _without_aliases(side: list[Footprint]) -> tuple[list[Footprint], dict[str, 
     return kept, aliases
 
 
-def scores(mine: list[Footprint], theirs: list[Footprint]) -> tuple[np.ndarray, np.ndarray]:
-    """(m, n) how well two tensors go together, about -0.2 to 1, -inf where their numbers of elements differ; and how far their
-    values correlate in the best layout, 0 where values are not known.
-
-    Values that correlate in some layout say most; where the runs have parted, the distribution of values still says something.
-    """
-    table = np.full((len(mine), len(theirs)), -np.inf)
-    sizes = [np.array([f.numel for f in side]) for side in (mine, theirs)]
-    table[sizes[0][:, None] == sizes[1][None, :]] = 0.0
-    alike = _distributions(mine, theirs)
+def likenesses(mine: list[Footprint], theirs: list[Footprint]) -> np.ndarray:
+    """(m, n) how far values correlate in the best layout; 0 where they are not known or their numbers differ."""
     known = [[i for i, f in enumerate(side) if f.tensor is not None] for side in (mine, theirs)]
-    related = np.zeros_like(table)
+    related = np.zeros((len(mine), len(theirs)))
     if all(known):
         found = similarities(*([_plain(side[i]) for i in which] for side, which in zip((mine, theirs), known, strict=True)))
         related[np.ix_(*known)] = np.nan_to_num(found, nan=0.0, neginf=0.0)
+    return related
+
+
+def scores(mine: list[Footprint], theirs: list[Footprint], related: np.ndarray, tolerance: tuple[float, float, float]) -> np.ndarray:
+    """(m, n) how well two tensors go together, about -0.2 to 1, -inf where their numbers of elements differ.
+
+    Values that correlate say most; where the runs have parted, the distribution of values still says something.
+    """
+    sizes = [np.array([f.numel for f in side]) for side in (mine, theirs)]
+    table = np.where(sizes[0][:, None] == sizes[1][None, :], 0.0, -np.inf)
     shapes = np.array([[0.1 if a.shape == b.shape else 0.0 for b in theirs] for a in mine])
     words = [[set(_words(f.name)) for f in side] for side in (mine, theirs)]
     named = np.array([[0.1 * len(a & b) / max(1, min(len(a), len(b))) for b in words[1]] for a in words[0]])
-    return table + 0.35 * alike + 0.45 * np.maximum(related, 0.0) ** 2 + shapes + named, related
+    return table + 0.35 * _distributions(mine, theirs, *tolerance[1:]) + 0.45 * np.maximum(related, 0.0) ** 2 + shapes + named
 
 
 def _plain(entry: Footprint) -> torch.Tensor:
@@ -131,12 +142,12 @@ def _plain(entry: Footprint) -> torch.Tensor:
     return tensor.double() if not tensor.is_floating_point() else tensor
 
 
-def _distributions(mine: list[Footprint], theirs: list[Footprint]) -> np.ndarray:
+def _distributions(mine: list[Footprint], theirs: list[Footprint], most_size: float, most_shape: float) -> np.ndarray:
     """(m, n) in [-1, 1]: 1 where the values have one size and one distribution, -1 where they have nothing in common."""
     tables = [np.stack([np.zeros(1 + len(QUANTILES)) if f.figures is None else f.figures for f in side]) for side in (mine, theirs)]
     sizes = [np.log(np.maximum(table[:, 0], 1e-12)) for table in tables]
-    apart = np.abs(sizes[0][:, None] - sizes[1][None, :]) / 0.2
-    shape = np.sqrt(np.mean((tables[0][:, None, 1:] - tables[1][None, :, 1:]) ** 2, axis=-1)) / 0.15
+    apart = np.abs(sizes[0][:, None] - sizes[1][None, :]) / most_size
+    shape = np.sqrt(np.mean((tables[0][:, None, 1:] - tables[1][None, :, 1:]) ** 2, axis=-1)) / most_shape
     return 2 * np.exp(-0.5 * (apart**2 + shape**2)) - 1
 
 
@@ -144,10 +155,9 @@ def _words(name: str) -> list[str]:
     return [word for word in name.replace("_", " ").replace(".", " ").replace("/", " ").lower().split() if not word.isdigit() and len(word) > 1]
 
 
-def _path(table: np.ndarray) -> list[tuple[int, int]]:
-    """The pairs of the best path through both sequences: the sum of what each pair's score exceeds LEAST by is largest."""
-    rows, columns = table.shape
-    gain = table - LEAST
+def _path(gain: np.ndarray) -> list[tuple[int, int]]:
+    """The pairs of the best path through both sequences: the sum of their gains is largest."""
+    rows, columns = gain.shape
     best = np.zeros((rows + 1, columns + 1))
     for i in range(1, rows + 1):
         row = best[i - 1].copy()
