@@ -108,7 +108,9 @@ def same_parameter(a: float, b: float) -> bool:
 
 
 def number(value: float) -> str:
-    """A fitted parameter in words: 3.0, 0.001, 1024."""
+    """A fitted parameter in words: 3.0, 0.001; what is counted stays whole: 1024."""
+    if isinstance(value, int):
+        return str(value)
     return f"{float(value):.6g}" if float(value) != int(float(value)) else f"{float(value):.1f}"
 
 

@@ -11,6 +11,7 @@ from whydiff.engine.lab import Lab
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
+from whydiff.measure.rearranged import part_of
 from whydiff.places import Place, walk_key
 
 
@@ -43,7 +44,7 @@ def compare_runs(lab: Lab, candidate: Trace | None = None) -> list[Row]:
 def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor_of) -> Row:
     pair = lab.pair(place, theirs)
     if pair is None or pair[1].shape != mine.shape:
-        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}")
+        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}{part_of(mine, theirs)}")
     theirs = pair[1]  # in the reference's layout; `mine` may be what a live reference makes of a recorded candidate
     floor = floor_of(place, finer(mine, theirs))
     if place.probe == "image":

@@ -12,6 +12,7 @@ from whydiff.causes import precision
 from whydiff.causes.calls import reused
 from whydiff.causes.finding import ABSENT, VALUES, Explanation, Finding
 from whydiff.causes.registry import explain
+from whydiff.engine.inheritance import inherits, may_inherit, unsettled
 from whydiff.engine.lab import Lab
 from whydiff.engine.looking import look_inside
 from whydiff.engine.merging import named_alike, told
@@ -19,7 +20,7 @@ from whydiff.engine.missing import call_counts, left_out
 from whydiff.engine.repairs import align, fed_alike, inherited, pair_branches, resize
 from whydiff.engine.rows import Row, added_rows, as_images
 from whydiff.evidence.trace import Trace
-from whydiff.places import Place, family, walk_key
+from whydiff.places import Place, walk_key
 
 
 @dataclasses.dataclass
@@ -92,6 +93,7 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         first_rows = first_rows or rows
         waiting = [f for f in all_findings(lab, rows, forced, settled) if f.key not in settled]
         if not waiting:
+            lab.notes += unsettled(unused, named)
             return first_rows
         finding = waiting[0]
         parent = inherits(finding, lab, settled)
@@ -113,9 +115,8 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             unused[finding.probe] = finding
             settled.add(finding.key)
             continue
-        if not explanations and any(walk_key(place) < walk_key(finding.place) for place in lab.unrepaired) and not fed_alike(finding, lab, forced):
-            lab.notes.append(f"{finding.probe} differs, too, but {lab.unrepaired[0].probe} could not be repaired in the candidate's dtype, so "
-                             "that difference may be inherited from it.")  # fmt: skip
+        if not explanations and not fed_alike(finding, lab, forced) and (why := may_inherit(finding, lab)):
+            lab.notes.append(why)
             named.remove(entry)
             settled.add(finding.key)
             continue
@@ -131,6 +132,8 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             named += [Named(part, causes, {}) for part, causes in looked.later]
         elif finding.kind == VALUES and finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
             lab.unrepaired.append(finding.place)
+        if not explanations and finding.kind == VALUES and finding.place not in finding.candidate:
+            lab.unshaped.append(finding.place)
         entry.explain(explanations)
         entry.finding = next((unused[e.probe] for e in explanations if e.probe in unused), finding)
         changes |= entry.changes
@@ -166,20 +169,3 @@ def size_named(explanation: Explanation) -> Named:
 def _again(lab: Lab, changes: dict) -> list[Finding]:
     forced = lab.forced(changes)
     return all_findings(lab, added_rows(lab, forced), forced)
-
-
-def inherits(finding: Finding, lab: Lab, settled: set[str]) -> str:
-    """"sigmas" for timesteps that follow from sigmas found to differ, by the map both sides share: t = 1000 · sigma."""
-    if finding.kind != VALUES or family(finding.probe) != "timesteps" or "sigmas" not in settled or finding.place not in finding.candidate:
-        return ""
-    sigmas = {role: lab.own_value(role, Place("sigmas")) for role in ("reference", "candidate")}
-    if any(value is None for value in sigmas.values()):
-        return ""
-    mine, theirs = finding.reference[finding.place].double(), finding.candidate[finding.place].double()
-    a, b = sigmas["reference"].double()[: mine.numel()], sigmas["candidate"].double()[: theirs.numel()]
-    if a.numel() != mine.numel() or b.numel() != theirs.numel() or not a.norm():
-        return ""
-    scale = (a @ mine / (a @ a)).item()
-    # Integer timesteps may be cut: one unit of rounding on top of the reference's own departure from the map.
-    slack = (mine - scale * a).abs().max().item() + (1.0 if not finding.candidate[finding.place].is_floating_point() else scale * 1e-6)
-    return "sigmas" if ((theirs - scale * b).abs() <= slack).all() else ""

@@ -5,7 +5,20 @@ from __future__ import annotations
 import math
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.inside import hidden, nonfinite, operations, quantised, rotations, sensitivity, shards, stale, state, tables
+from whydiff.causes.inside import (
+    hidden,
+    nonfinite,
+    operations,
+    quantised,
+    rotations,
+    scaled,
+    sensitivity,
+    shards,
+    stale,
+    state,
+    strangers,
+    tables,
+)
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
 
@@ -29,6 +42,7 @@ def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explana
         if found is None and other is not None and (found := _one(other, finding, lab)) is not None:
             culprits[culprits.index(inside)] = asked[asked.index(inside)] = inside = other
         if found is None:
+            inside.found = strangers.told(inside) or inside.found
             left.append(inside)
         else:
             explained.append(inside.name)
@@ -104,4 +118,4 @@ def _merged(group: list[tuple[Inside, Explanation]], lab) -> Explanation:
 
 
 EXPERIMENTS = (quantised.explain, nonfinite.explain, _state, hidden.explain, tables.explain, rotations.explain, stale.explain, shards.explain,
-               sensitivity.explain, operations.explain)  # fmt: skip
+               scaled.explain, sensitivity.explain, operations.explain)  # fmt: skip

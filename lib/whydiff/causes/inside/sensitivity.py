@@ -8,6 +8,7 @@ import time
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
 from whydiff.evidence.calls import as_passed, bound, distance
 
@@ -38,16 +39,19 @@ def _reacts(inside: Inside, role: str, name: str, value: torch.Tensor) -> bool:
         moved = ~value if value.dtype == torch.bool else value.flip(-1) + 1 if value.dim() else value + 1
     else:
         moved = value * 1.37 + 0.11
-    before, after = inside.outputs()[role], _with(inside, role, name, moved)
+    before, after = inside.outputs()[role], with_argument(inside, role, name, moved)
     return after is None or distance(before, after) != 0.0
 
 
-def _with(inside: Inside, role: str, name: str, value):
+def with_argument(inside: Inside, role: str, name: str, value):
     """The output of a side's network with one argument changed; None where it cannot run so."""
-    calls = {r: dataclasses.replace(call, inputs=call.inputs | {name: value}) for r, call in inside.calls.items()}
-    own = calls["reference"]
-    args, kwargs = _rebuilt(inside.modules["reference"], own, name, value)
-    calls["reference"] = dataclasses.replace(own, args=args, kwargs=kwargs)
+    if isinstance(inside, Between) and name not in inside.calls[role].inputs:
+        return None  # each side runs on its own inputs there
+    calls = {}
+    for side, call in inside.calls.items():
+        own = call if name not in call.inputs else dataclasses.replace(call, inputs=call.inputs | {name: value})
+        args, kwargs = _rebuilt(inside.modules[side], own, name, value) if name in call.inputs else (call.args, call.kwargs)
+        calls[side] = dataclasses.replace(own, args=args, kwargs=kwargs)
     changed = dataclasses.replace(inside, calls=calls)
     try:
         return changed.run(role)
@@ -66,7 +70,7 @@ def _confirmed(inside: Inside, deaf: str, name: str, value: torch.Tensor, lab) -
     hears = OTHER[deaf]
     target = inside.outputs()[deaf]
     for constant, words in _constants(inside, name, value, lab):
-        after = _with(inside, hears, name, constant)
+        after = with_argument(inside, hears, name, constant)
         if after is None or not inside.closes(target, after):
             continue
         mask = "mask" in name
@@ -122,7 +126,7 @@ def _searched(inside: Inside, name: str, value: torch.Tensor):
     for number in range(0, 1001, 8):
         if time.thread_time() > until:
             return
-        after = _with(inside, OTHER[deaf], name, torch.full_like(value, number * unit))
+        after = with_argument(inside, OTHER[deaf], name, torch.full_like(value, number * unit))
         gaps[number] = distance(target, after) if after is not None else float("inf")
     valleys = [n for n in gaps if gaps[n] <= min(gaps.get(n - 8, float("inf")), gaps.get(n + 8, float("inf")))]
     for near in sorted(valleys, key=gaps.get):
