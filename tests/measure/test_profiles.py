@@ -21,6 +21,7 @@ EVERYTHING = slice(None)
     ((1, 16, 8), (EVERYTHING, EVERYTHING, 3), "latents", "channel 3"),
     ((1, 4, 5, 8, 8), (EVERYTHING, EVERYTHING, 4), "latents", "the last frame"),
     ((1, 12, 12, 3), (EVERYTHING, 0), "image", "the first row"),
+    ((3, 4, 5, 6, 7, 2), (EVERYTHING, 2), "modules", "index 2 of axis 1"),
 ])  # fmt: skip
 def test_a_concentrated_error_is_placed(shape, index, probe, words):
     text = at_a_glance(*spoiled(shape, *index), probe)

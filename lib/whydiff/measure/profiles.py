@@ -117,7 +117,9 @@ def at_a_glance(reference: Tensor, candidate: Tensor, probe: str, grid: tuple[in
 
 def _run(entry: Profile, first: int, last: int) -> str:
     size = len(entry.shares)
-    plural = entry.name if entry.name.startswith("axis") else f"{entry.name}{'es' if entry.name.endswith('ch') else 's'}"
+    if entry.name.startswith("axis"):  # an axis that nobody knows a name for
+        return f"{f'index {first}' if first == last else f'indices {first} to {last}'} of {entry.name}"
+    plural = f"{entry.name}{'es' if entry.name.endswith('ch') else 's'}"
     if first == last:
         edge = {0: "first", size - 1: "last"}.get(first)
         if edge and entry.name in ("frame", "row", "column", "token"):
