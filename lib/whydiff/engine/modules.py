@@ -14,6 +14,7 @@ import re
 import torch
 
 from whydiff.engine.lab import OTHER, Lab
+from whydiff.evidence.calls import called_alike
 from whydiff.evidence.diffusers_probes import denoisers
 from whydiff.evidence.floor import STANDS_OUT, mover, own_ulp
 from whydiff.evidence.recorder import Recorder
@@ -183,7 +184,7 @@ def received(lab: Lab, reference: str, candidate: str, step: int | None, changes
     if None in modules.values():
         return []
     # Only modules of one class are known to take their arguments in one order.
-    most = None if type(modules["reference"]) is type(modules["candidate"]) else 1
+    most = None if called_alike(*modules.values()) else 1
     inputs: dict[str, list[torch.Tensor]] = {}
     for (role, module), name in zip(modules.items(), (reference, candidate)):
         seen = inputs[role] = []

@@ -90,15 +90,17 @@ class Described:
 
     def _held(self, store: str, owner, name: str):
         if store == "_parameters":
-            return owner._parameters[name].data
+            return owner._parameters[name], owner._parameters[name].data
         if store == "config":
             return vars(owner).get(_config_name(owner), _ABSENT)
         return (owner._buffers if store == "_buffers" else vars(owner)).get(name, _ABSENT)
 
     def _put(self, store: str, owner, name: str, value) -> None:
         if store == "_parameters":
-            own = owner._parameters[name]
-            own.data = value.to(own.device)
+            own, value = value if isinstance(value, tuple) else (self._originals[store, id(owner), name][1][0], value)
+            owner._parameters[name] = own if value is not None else None
+            if value is not None:
+                own.data = value.to(own.device)
             return
         space = owner._buffers if store == "_buffers" else vars(owner)
         name = _config_name(owner) if store == "config" else name

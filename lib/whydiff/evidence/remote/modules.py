@@ -58,6 +58,8 @@ def _made_class(base: type, classes: tuple) -> type:
 class Mapped(dict):
     """A configuration of the child's: its entries, also as attributes."""
 
+    elsewhere = True
+
     def __init__(self, entries, number: int | None = None):
         super().__init__(entries)
         self.__dict__[NUMBER] = number
@@ -70,6 +72,8 @@ class Mapped(dict):
 
 class Helper:
     """A plain object that a module of the child delegates to: its plain attributes."""
+
+    elsewhere = True
 
 
 class ObjectProxy:
@@ -115,8 +119,7 @@ def _not_here(*_args, **_kwargs):
 class ModuleProxy(torch.nn.Module):
     """A module of the child's. What is not held here (methods, configurations) is asked for."""
 
-    def forward(self, *args, **kwargs):
-        return vars(self)[SESSION].call(self, args, kwargs)
+    elsewhere = True
 
     def __call__(self, *args, **kwargs):  # its hooks fire in the child, among those of the modules around and inside it
         return vars(self)[SESSION].call(self, args, kwargs)
@@ -136,8 +139,8 @@ def _module_class(classes: tuple, parameters: tuple | None) -> type:
     torchs = next((getattr(torch.nn, n) for m, n in classes if m.startswith("torch.nn.modules.") and hasattr(torch.nn, n)), None)
     bases = (ModuleProxy,) if torchs in (None, torch.nn.Module) else (ModuleProxy, torchs)
 
-    def forward(self, *args, **kwargs):
-        return vars(self)[SESSION].call(self, args, kwargs)
+    def forward(self, *args, **kwargs):  # without the module's own hooks, as anywhere
+        return vars(self)[SESSION].call(self, args, kwargs, "forward")
 
     if parameters is not None:
         forward.__signature__ = signature(parameters)

@@ -175,10 +175,14 @@ class Session:
             for name, tensor in getattr(proxy, store).items():
                 key = store, number, name
                 original = self._weights.get(self.numbers.get(key))
-                if original is None or tensor is None:
+                if original is None:
                     continue
-                if tensor.data_ptr() == original.data_ptr() and tensor.dtype == original.dtype and tensor.shape == original.shape:
-                    if self._shadow.pop(key, None) is not None:
+                if tensor is None:
+                    if self._shadow.get(key, GONE) is not None:
+                        self._shadow[key] = None
+                        yield store, self.proxies[number], name, False, None
+                elif tensor.data_ptr() == original.data_ptr() and tensor.dtype == original.dtype and tensor.shape == original.shape:
+                    if self._shadow.pop(key, GONE) is not GONE:
                         yield store, self.proxies[number], name, True, None
                 elif not _same(self._shadow.get(key), tensor):
                     self._shadow[key] = tensor.detach()
@@ -191,7 +195,7 @@ class Session:
                 key, value = ("attributes", id(owner), name), now.get(name, GONE)
                 store = "config" if isinstance(value, dict) or (name in ("config", "_internal_dict") and value is GONE) else "attributes"
                 if value is known.get(name, GONE):
-                    if self._shadow.pop(key, None) is not None:
+                    if self._shadow.pop(key, GONE) is not GONE:
                         yield ("config" if name in ("config", "_internal_dict") else "attributes"), owner, name, True, None
                 elif value is not GONE and self._shadow.get(key, GONE) is not value:
                     self._shadow[key] = value
@@ -203,7 +207,8 @@ class Session:
         """What an object of the child's returns; hooks on proxies and torch's function modes count as if it were here."""
         module = held if isinstance(held, ModuleProxy) else None
         self.mirror(module)
-        told = {"object": held, "method": method, "args": args, "kwargs": kwargs, "hooks": self.hooked(inside=module),
+        hooks = [entry for entry in self.hooked(inside=module) if method is None or entry[0] is not module]
+        told = {"object": held, "method": method, "args": args, "kwargs": kwargs, "hooks": hooks,
                 "draws": torch.get_rng_state(), "autocast": autocast(), "functions": torch._C._len_torch_function_stack() > 0}  # fmt: skip
         with _without_modes() as self._set_aside:
             return self.ask("call", told)

@@ -185,7 +185,8 @@ class Link:
         self.codec.received = {id(t): i for i, (t, version) in enumerate(received) if t._version == version}
         tensors: list[torch.Tensor] = []
         packed = self.codec.pack(value, tensors)
-        whole = [t.detach().resolve_conj().resolve_neg().to("cpu").contiguous() for t in tensors]
+        with torch._C.DisableTorchFunction():  # what travels is nothing that a side computes
+            whole = [t.detach().resolve_conj().resolve_neg().to("cpu").contiguous() for t in tensors]
         told = [[str(t.dtype).removeprefix("torch."), list(t.shape)] for t in whole]
         text = json.dumps({**head, "value": packed, "tensors": told}).encode()
         try:
@@ -198,6 +199,13 @@ class Link:
         return tensors
 
     def _receive(self, sent=()) -> tuple[dict, object, list]:
+        try:
+            return self._received(sent)
+        except (MemoryError, RecursionError, OverflowError, json.JSONDecodeError) as error:  # what follows has lost its beginning
+            self.connection.close()
+            raise Gone(f"a message could not be read ({type(error).__name__})") from error
+
+    def _received(self, sent) -> tuple[dict, object, list]:
         size = bytearray(8)
         self._fill(memoryview(size))
         text = bytearray(struct.unpack("<Q", size)[0])
@@ -205,7 +213,8 @@ class Link:
         head = json.loads(text)
         tensors = []
         for dtype, shape in head.pop("tensors"):
-            tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+            with torch._C.DisableTorchFunction():
+                tensor = torch.empty(shape, dtype=getattr(torch, dtype))
             if tensor.numel():
                 self._fill(memory(tensor))
             tensors.append(tensor)
