@@ -53,6 +53,7 @@ class Child:
                                             pass_fds=(theirs.fileno(),), env=variables)  # fmt: skip
         except OSError as error:
             shutil.rmtree(folder)
+            self.connection.close()
             raise Trouble(f"{role}: live.python {python} cannot be started ({error.strerror or error}). "
                           "Name the interpreter of the environment, such as venv/bin/python.") from None  # fmt: skip
         finally:
@@ -60,7 +61,7 @@ class Child:
         self.said: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         self._reader = threading.Thread(target=_passed_on, args=(self.process.stdout, self.said), daemon=True)
         self._reader.start()
-        self.close = weakref.finalize(self, _end, self.process, self.connection, folder)
+        self.close = weakref.finalize(self, _end, self.process, self.connection, self._reader, folder)
 
     def ended(self) -> Trouble:
         """Why the child is gone: how it ended, and the last that it said."""
@@ -82,7 +83,7 @@ def _passed_on(stream, said) -> None:
             sys.stderr.write(text)
 
 
-def _end(process: subprocess.Popen, connection: socket.socket, folder: str) -> None:
+def _end(process: subprocess.Popen, connection: socket.socket, reader: threading.Thread, folder: str) -> None:
     connection.close()
     process.stdin.close()
     try:
@@ -90,4 +91,6 @@ def _end(process: subprocess.Popen, connection: socket.socket, folder: str) -> N
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    reader.join(SECONDS_TO_END)
+    process.stdout.close()
     shutil.rmtree(folder, ignore_errors=True)
