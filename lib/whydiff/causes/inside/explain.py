@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.inside import hidden, nonfinite, operations, quantised, rotations, sensitivity, shards, stale, state, tables
+from whydiff.causes.inside import (
+    hidden,
+    nonfinite,
+    operations,
+    quantised,
+    rotations,
+    sensitivity,
+    shards,
+    stale,
+    state,
+    tables,
+    unloaded,
+)
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
 
@@ -89,5 +101,5 @@ def _merged(group: list[tuple[Inside, Explanation]], lab) -> Explanation:
     return first
 
 
-EXPERIMENTS = (quantised.explain, nonfinite.explain, _state, hidden.explain, tables.explain, rotations.explain, stale.explain, shards.explain,
-               sensitivity.explain, operations.explain)  # fmt: skip
+EXPERIMENTS = (quantised.explain, nonfinite.explain, _state, unloaded.explain, hidden.explain, tables.explain, rotations.explain,
+               stale.explain, shards.explain, sensitivity.explain, operations.explain)  # fmt: skip
