@@ -78,14 +78,15 @@ class Described:
 
     def change(self, changes: list[tuple]) -> None:
         """Put values where the parent's proxies have them: (store, owner, name, is it the original again, value)."""
+        for store, owner, name, back, _ in changes:  # all before the first is changed: one weight may have two names
+            if not back and (store, id(owner), name) not in self._originals:
+                self._originals[store, id(owner), name] = owner, self._held(store, owner, name)
         for store, owner, name, back, value in changes:
-            key = store, id(owner), name
             if back:
-                _, before = self._originals.pop(key)
-            else:
-                self._originals.setdefault(key, (owner, self._held(store, owner, name)))
-                before = _config(owner, value) if store == "config" else value
-            self._put(store, owner, name, before)
+                _, value = self._originals.pop((store, id(owner), name))
+            elif store == "config":
+                value = _config(owner, value)
+            self._put(store, owner, name, value)
         self._marks = [None if (tensor := self._at(number)) is None else _mark(tensor) for number in range(len(self.slots))]
 
     def _held(self, store: str, owner, name: str):

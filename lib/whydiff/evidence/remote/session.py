@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import warnings
+from typing import NamedTuple
 
 import torch
 
@@ -14,7 +15,8 @@ from whydiff.evidence.remote.functions import made_here
 from whydiff.evidence.remote.modules import NUMBER, Helper, ModuleProxy
 from whydiff.evidence.remote.wire import Gone, Link
 
-GONE = object()  # an attribute that is not there
+BACK = object()  # instead of a value: what the child had before it was told of a change
+CONFIGURATIONS = ("config", "_internal_dict")  # names under which a module may hold one
 
 
 class Session:
@@ -25,10 +27,10 @@ class Session:
         self.link = Link(child.connection, modules.ParentCodec(self), self._answer, leads=True)
         self.proxies: dict[int, ModuleProxy] = {}
         self.tensors: dict[int, torch.Tensor] = {}
-        self._shadow: dict[tuple, object] = {}  # (store, owner, name) -> what the child was last told, where it was changed
+        self._told: dict[tuple, object] = {}  # (store, owner, name) -> what the child was last told of it
         self._known: dict[int, dict] = {}  # by proxy: its plain attributes as the child has them
         self.numbers: dict[tuple, int] = {}  # (store, number of the module, name) -> number of the tensor
-        self._weights: dict[int, torch.Tensor] = {}  # the values as the child has them
+        self._weights: dict[int, Held] = {}  # the values as the child has them
         self.recorder = None
 
     def __deepcopy__(self, _memo):
@@ -129,7 +131,7 @@ class Session:
             proxy = self.proxies[entry["number"]] = modules.module(self, entry, self.tensors)
             slots = {(store, entry["number"], name): number for store, entries in entry["stores"].items() for name, number in entries.items()}
             self.numbers |= {slot: number for slot, number in slots.items() if number is not None}
-            self._weights |= {number: self.tensors[number].data for number in slots.values() if number is not None}
+            self._weights |= {number: _held(self.tensors[number]) for number in slots.values() if number is not None}
             for owner in self._owners(proxy):
                 self._known[id(owner)] = _attributes(owner)
         for entry in told["modules"]:
@@ -144,7 +146,7 @@ class Session:
         for number, value in values.items():
             if number in self.tensors:
                 self.tensors[number].data = value
-                self._weights[number] = self.tensors[number].data
+                self._weights[number] = _held(self.tensors[number])
 
     def refresh(self, names: set[str], components: dict) -> None:
         """Read weights and buffers again that `component/dotted.name` says have changed in the child."""
@@ -162,44 +164,47 @@ class Session:
     # --- mirroring ---------------------------------------------------------------------------------------------
 
     def mirror(self, called: ModuleProxy | None = None) -> None:
-        """Tell the child what changed in the proxies since it was last told. `called` may be a changed copy of one of them."""
+        """Tell the child what changed in the proxies since it was last told. `called` may be a changed copy of one of them.
+
+        Raises TypeError for what cannot be sent, such as code; then the child was told nothing.
+        """
         proxies = dict(self.proxies)
         if called is not None:
             proxies |= {vars(inner)[NUMBER]: inner for inner in called.modules() if isinstance(inner, ModuleProxy)}
-        changes = [change for number, proxy in proxies.items() for change in (*self._weights_of(number, proxy), *self._attributes_of(number, proxy))]
+        changes = {}
+        for number, proxy in proxies.items():
+            changes |= self._weights_of(number, proxy) | self._attributes_of(number, proxy)
         if changes:
-            self.ask("change", changes)
+            self.ask("change", [(store, owner, name, value is BACK, None if value is BACK else value.values if isinstance(value, Held) else value)
+                                for (store, _, name), (owner, value) in changes.items()])  # fmt: skip
+            self._told.update({key: value for key, (_, value) in changes.items()})
 
-    def _weights_of(self, number: int, proxy: ModuleProxy):
+    def _weights_of(self, number: int, proxy: ModuleProxy) -> dict:
+        """{(store, module, name): (its proxy, new values, or BACK)}"""
+        found = {}
         for store in ("_parameters", "_buffers"):
             for name, tensor in getattr(proxy, store).items():
                 key = store, number, name
-                original = self._weights.get(self.numbers.get(key))
-                if original is None:
+                if self.numbers.get(key) not in self._weights:
                     continue
-                if tensor is None:
-                    if self._shadow.get(key, GONE) is not None:
-                        self._shadow[key] = None
-                        yield store, self.proxies[number], name, False, None
-                elif tensor.data_ptr() == original.data_ptr() and tensor.dtype == original.dtype and tensor.shape == original.shape:
-                    if self._shadow.pop(key, GONE) is not GONE:
-                        yield store, self.proxies[number], name, True, None
-                elif not _same(self._shadow.get(key), tensor):
-                    self._shadow[key] = tensor.detach()
-                    yield store, self.proxies[number], name, False, tensor.detach()
+                told = self._told.get(key, BACK)
+                value = BACK if _same(self._weights[self.numbers[key]], tensor) else None if tensor is None else _held(tensor)
+                if value is not told and not _same(told, tensor):
+                    found[key] = self.proxies[number], value
+        return found
 
-    def _attributes_of(self, number: int, proxy: ModuleProxy):
+    def _attributes_of(self, number: int, proxy: ModuleProxy) -> dict:
+        """As `_weights_of`, for plain attributes and configurations of a module and of what it delegates to."""
+        found = {}
         for own, owner in zip(self._owners(proxy), self._owners(self.proxies[number])):
             known, now = self._known[id(owner)], _attributes(own)
-            for name in known.keys() | now.keys():
-                key, value = ("attributes", id(owner), name), now.get(name, GONE)
-                store = "config" if isinstance(value, dict) or (name in ("config", "_internal_dict") and value is GONE) else "attributes"
-                if value is known.get(name, GONE):
-                    if self._shadow.pop(key, GONE) is not GONE:
-                        yield ("config" if name in ("config", "_internal_dict") else "attributes"), owner, name, True, None
-                elif value is not GONE and self._shadow.get(key, GONE) is not value:
-                    self._shadow[key] = value
-                    yield store, owner, name, False, dict(value) if isinstance(value, dict) else value
+            changed = {name for name in known.keys() | now.keys() if now.get(name, BACK) is not known.get(name, BACK)}
+            for name in changed | {name for _, held, name in self._told if held == id(owner)}:
+                store = "config" if name in CONFIGURATIONS else "attributes"
+                key, value = (store, id(owner), name), now.get(name, BACK) if name in changed else BACK
+                if value is not self._told.get(key, BACK):
+                    found[key] = owner, dict(value) if isinstance(value, dict) else value
+        return found
 
     # --- calling -----------------------------------------------------------------------------------------------
 
@@ -251,8 +256,23 @@ def _attributes(owner) -> dict:
             if name == "_internal_dict" or not (name.startswith("_") or name in ("training_step",) or isinstance(value, Helper))}  # fmt: skip
 
 
-def _same(before, now: torch.Tensor) -> bool:
-    return before is not None and before.data_ptr() == now.data_ptr() and before.dtype == now.dtype and before._version == now._version
+class Held(NamedTuple):
+    """Values of a weight, and how often they had been written to."""
+
+    values: torch.Tensor
+    version: int
+
+
+def _held(tensor: torch.Tensor) -> Held:
+    return Held(tensor.detach(), tensor._version)
+
+
+def _same(held, tensor) -> bool:
+    """Is a tensor in the same memory as before, and not written to since?"""
+    if not isinstance(held, Held) or tensor is None:
+        return False
+    before = held.values
+    return (before.data_ptr(), before.dtype, before.shape, held.version) == (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor._version)
 
 
 def _mapped(path: str, size: int) -> torch.UntypedStorage:
