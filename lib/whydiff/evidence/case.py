@@ -18,7 +18,10 @@ class _Strict(pydantic.BaseModel):
 
 
 class Live(_Strict):
-    """A side that can be run: `entry` is FILE.py:FUNCTION, called as FUNCTION(**build), its result called with `call`."""
+    """A side that can be run: `entry` is FILE.py:FUNCTION, called as FUNCTION(**build), its result called with `call`.
+
+    `python`: the interpreter that it runs in, if not this one; a path, relative to the case.
+    """
 
     entry: str
     build: dict[str, Any] = {}
