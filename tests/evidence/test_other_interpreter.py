@@ -1,5 +1,6 @@
 """A side in an interpreter of its own, in an environment that has torch and nothing else."""
 
+import ast
 import gc
 import os
 import pathlib
@@ -66,16 +67,36 @@ def test_the_same_thing_in_two_processes_proves_nothing(case):
     assert study(case(python=sys.executable)).verdict.verdict == "vacuous"
 
 
-def test_what_is_imported_before_the_sides_file_is_torch_and_the_standard_library(bare):
+@pytest.fixture(scope="module")
+def imported(bare):
+    """What the child imports besides torch before it loads the side's file: names of packages, and files of whydiff."""
     code = """if True:
         import sys
         import torch
-        before = {name.partition(".")[0] for name in sys.modules}
+        before = set(sys.modules)
         import whydiff.evidence.remote.host
-        print(*sorted({name.partition(".")[0] for name in sys.modules} - before - sys.stdlib_module_names))"""
+        new = set(sys.modules) - before
+        tops = {name.partition(".")[0] for name in new} - {name.partition(".")[0] for name in before} - set(sys.stdlib_module_names)
+        print(*sorted(tops))
+        print(*(sys.modules[name].__file__ for name in new if name.startswith("whydiff")))"""
     lib = str(pathlib.Path(__file__).parents[2] / "lib")
     made = subprocess.run([bare, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": lib}, capture_output=True, text=True, check=True)
-    assert made.stdout.split() == ["whydiff"]
+    packages, files = made.stdout.splitlines()
+    return packages.split(), [pathlib.Path(file) for file in files.split()]
+
+
+def test_what_is_imported_before_the_sides_file_is_torch_and_the_standard_library(imported):
+    assert imported[0] == ["whydiff"]
+
+
+def test_what_runs_there_is_written_for_python_3_9(imported):
+    for file in imported[1]:
+        tree = ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 9))
+        unions = any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) for node in ast.walk(tree))
+        newer = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                 and node.func.id == "zip" and node.keywords]  # fmt: skip
+        assert not unions or "from __future__ import annotations" in file.read_text(encoding="utf-8"), file
+        assert not newer or file.name == "pictures.py", file  # whose comparisons of pictures are made here alone
 
 
 def test_a_child_that_dies_says_its_last_words(case, bare):

@@ -1,5 +1,7 @@
 """How far one picture is from another, for a viewer."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 

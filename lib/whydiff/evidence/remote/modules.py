@@ -10,8 +10,8 @@ import functools
 import inspect
 
 import torch
+from torch.utils._pytree import register_pytree_node
 
-from whydiff.evidence.remote.objects import Output
 from whydiff.evidence.remote.wire import Codec
 
 SESSION = "_whydiff_session"
@@ -74,6 +74,32 @@ class Helper:
     """A plain object that a module of the child delegates to: its plain attributes."""
 
     elsewhere = True
+
+
+class Output(dict):
+    """The child's output of a model: its fields by name, as attributes or by position."""
+
+    def __init__(self, fields: dict, type_: int, classes: list):
+        super().__init__(fields)
+        self.__dict__.update(_type=type_, _classes=classes)
+
+    def __getattr__(self, name):
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
+
+    def __setattr__(self, name, value):
+        self[name] = value
+
+    def __getitem__(self, key):
+        return dict.__getitem__(self, key) if isinstance(key, str) else list(self.values())[key]
+
+
+register_pytree_node(
+    Output,
+    lambda output: (list(output.values()), (list(output), output._type, output._classes)),
+    lambda values, context: Output(dict(zip(context[0], values)), *context[1:]),
+)
 
 
 class ObjectProxy:

@@ -73,29 +73,3 @@ def _fields(value) -> dict | None:
     if isinstance(value, Mapping):
         names = [name for name in names if name in value]
     return {name: getattr(value, name) for name in names}
-
-
-class Output(dict):
-    """The child's output of a model: its fields by name, as attributes or by position."""
-
-    def __init__(self, fields: dict, type_: int, classes: list):
-        super().__init__(fields)
-        self.__dict__.update(_type=type_, _classes=classes)
-
-    def __getattr__(self, name):
-        if name in self:
-            return self[name]
-        raise AttributeError(name)
-
-    def __setattr__(self, name, value):
-        self[name] = value
-
-    def __getitem__(self, key):
-        return dict.__getitem__(self, key) if isinstance(key, str) else list(self.values())[key]
-
-
-torch.utils._pytree.register_pytree_node(
-    Output,
-    lambda output: (list(output.values()), (list(output), output._type, output._classes)),
-    lambda values, context: Output(dict(zip(context[0], values)), *context[1:]),
-)
