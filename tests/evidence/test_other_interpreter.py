@@ -4,6 +4,7 @@ import ast
 import gc
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -130,6 +131,14 @@ def test_an_interpreter_that_does_not_do_is_one_clear_line(case, tmp_path, scrip
     with pytest.raises(Trouble, match=words) as trouble:
         study(case(python="python"))
     assert "\n" not in str(trouble.value)
+
+
+def test_an_interpreter_is_named_relative_to_the_case_or_found_on_the_path(case, tmp_path):
+    made = case()
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "python").symlink_to(sys.executable)
+    assert made.interpreter("venv/python") == tmp_path / "venv" / "python"
+    assert made.interpreter("sh") == pathlib.Path(shutil.which("sh")) and made.interpreter("/bin/sh") == pathlib.Path("/bin/sh")
 
 
 def test_what_the_sides_file_raises_there_is_said_as_here(case, bare, tmp_path):

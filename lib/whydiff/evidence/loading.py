@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import importlib.util
 import inspect
-import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING
@@ -30,9 +29,7 @@ def load_side(case: Case, role: str) -> RunnableSide:
         return RunnableSide(build(path, function, live.build, role), live.call, **told)
     from whydiff.evidence.remote.side import RemoteSide
 
-    # The path as it is written: a link in a virtual environment leads out of it.
-    python = pathlib.Path(os.path.abspath(case.folder / pathlib.Path(live.python).expanduser()))
-    return RemoteSide(python, path, function, live.call, **told)
+    return RemoteSide(case.interpreter(live.python), path, function, live.call, **told)
 
 
 def _entry(case: Case, live: Live, role: str) -> tuple[pathlib.Path, str]:
