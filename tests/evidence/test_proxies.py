@@ -124,3 +124,9 @@ def test_tensors_of_any_type_arrive_as_they_were_sent(side, dtype):
     for value in (sent, sent.t(), sent[:0]):
         back = side.session.ask("item", ({"key": value}, "key"))
         assert back.dtype == dtype and back.shape == value.shape and torch.equal(back.cpu().to(torch.complex64), value.to(torch.complex64))
+
+
+def test_autocast_around_a_call_holds_there_too(block):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert block.up(X).dtype == torch.bfloat16
+    assert block.up(X).dtype == torch.float32

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import weakref
 import whydiff
 from whydiff.errors import Trouble
 
-LAST_LINES = 40  # of what the child said, kept for when it ends
+LAST_PIECES, LAST_LINES = 64, 3  # of what the child said: kept, and told when it ends
 SECONDS_TO_END = 5.0
 
 # Any Python 3 can read this. whydiff is imported from its own folder by path, so that nothing beside it becomes importable.
@@ -58,7 +59,7 @@ class Child:
                           "Name the interpreter of the environment, such as venv/bin/python.") from None  # fmt: skip
         finally:
             theirs.close()
-        self.said: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+        self.said: collections.deque[str] = collections.deque(maxlen=LAST_PIECES)
         self._reader = threading.Thread(target=_passed_on, args=(self.process.stdout, self.said), daemon=True)
         self._reader.start()
         self.close = weakref.finalize(self, _end, self.process, self.connection, self._reader, folder)
@@ -71,16 +72,17 @@ class Child:
         code = self.process.poll()
         self.close()
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
-        words = " / ".join(line.strip() for line in list(self.said)[-3:] if line.strip())
+        lines = [line.strip() for line in re.split(r"[\r\n]+", "".join(self.said)) if line.strip()]
+        words = " / ".join(lines[-LAST_LINES:])
         return Trouble(f"{self.role}: the interpreter {self.python} {how}" + (f": {words}" if words else ""))
 
 
 def _passed_on(stream, said) -> None:
-    for line in stream:
-        text = line.decode(errors="replace")
-        said.append(text)
+    while piece := stream.read1(1 << 16):  # progress bars do not end their lines
+        said.append(piece.decode(errors="replace"))
         with contextlib.suppress(ValueError, OSError):
-            sys.stderr.write(text)
+            sys.stderr.write(said[-1])
+            sys.stderr.flush()
 
 
 def _end(process: subprocess.Popen, connection: socket.socket, reader: threading.Thread, folder: str) -> None:

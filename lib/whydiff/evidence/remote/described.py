@@ -36,7 +36,7 @@ class Described:
                 tensor = self._at(number)
                 whole = tensor.detach().to("cpu").contiguous()
                 end += file.write(bytes(-end % 64))
-                entries.append((number, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), end, str(tensor.device)))
+                entries.append((number, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), end))
                 end += file.write(memory(whole)) if whole.numel() else 0
         return {"modules": modules, "file": str(path), "size": end, "tensors": entries}
 

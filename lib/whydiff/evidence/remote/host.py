@@ -103,7 +103,7 @@ class Host:
         """One run; the parent's recorder sees it as it happens."""
         self.side.unmatched, self.side.resized = frozenset(told["unmatched"]), frozenset(told["resized"])
         relay = Relay(self.link, told)
-        with Hooks(self.link, told["before"], "before", relay.now), _autocast(told["autocast"]):
+        with Hooks(self.link, told["before"], "before", relay.now), self._autocast(told["autocast"]):
             trace = self.side.run(relay, told["changes"], told["shaken"])
         image = trace.events.get(Place("image"))
         return {"image": image and (image.tensor, image.component), "producer": trace.producer, "settings": trace.settings,
@@ -133,7 +133,7 @@ class Host:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(Hooks(self.link, told["hooks"], "call"))
-            stack.enter_context(_autocast(told["autocast"]))
+            stack.enter_context(self._autocast(told["autocast"]))
             if told["functions"]:
                 stack.enter_context(Forwarded(lambda *call: self.link.ask("function", call)))
             return function(*told["args"], **told["kwargs"])
@@ -158,6 +158,9 @@ class Host:
 
         return copy.deepcopy(held)
 
-
-def _autocast(told):
-    return contextlib.nullcontext() if told is None else torch.autocast(told[0], dtype=told[1])
+    def _autocast(self, dtype: torch.dtype | None):
+        """The parent's autocast context, on the device that the side's modules are on here."""
+        if dtype is None:
+            return contextlib.nullcontext()
+        modules = [module for module in self.side.components.values() if isinstance(module, torch.nn.Module)]
+        return torch.autocast(next((p.device.type for module in modules for p in module.parameters()), "cpu"), dtype=dtype)

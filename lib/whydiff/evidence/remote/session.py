@@ -120,7 +120,7 @@ class Session:
 
     def _make(self, told: dict) -> None:
         held = _mapped(told["file"], told["size"])
-        for number, dtype, shape, start, _device in told["tensors"]:
+        for number, dtype, shape, start in told["tensors"]:
             self.tensors[number] = _at(held, getattr(torch, dtype), shape, start)
         for entry in told["modules"]:
             if entry["number"] in self.proxies:
@@ -243,12 +243,9 @@ def _modes(held: list):
             torch.overrides._pop_mode()
 
 
-def autocast() -> tuple[str, torch.dtype] | None:
-    """The autocast context around the caller, as (device, dtype)."""
-    for device in ("cuda", "cpu"):
-        if torch.is_autocast_enabled(device):
-            return device, torch.get_autocast_dtype(device)
-    return None
+def autocast() -> torch.dtype | None:
+    """The type of the autocast context around the caller; None outside."""
+    return next((torch.get_autocast_dtype(device) for device in ("cuda", "cpu") if torch.is_autocast_enabled(device)), None)
 
 
 def _attributes(owner) -> dict:
