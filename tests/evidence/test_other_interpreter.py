@@ -129,7 +129,7 @@ def test_an_interpreter_that_does_not_do_is_one_clear_line(case, tmp_path, scrip
         python.write_text(script.replace("{python}", os.path.realpath(sys.executable)))
         python.chmod(0o755)
     with pytest.raises(Trouble, match=words) as trouble:
-        study(case(python="python"))
+        study(case(python="./python"))
     assert "\n" not in str(trouble.value)
 
 
