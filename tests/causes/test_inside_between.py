@@ -1,10 +1,12 @@
 """Experiments between modules of two implementations of different making."""
 
 import torch
+from inside_toys import lab
 from torch import nn
 
-from whydiff.causes.inside import operations, submodules, tables
+from whydiff.causes.inside import operations, sensitivity, submodules, tables
 from whydiff.causes.inside.between import Between
+from whydiff.causes.inside.explain import explain
 from whydiff.evidence.calls import CallRecorder
 from whydiff.evidence.floor import own_ulp
 
@@ -83,6 +85,18 @@ def test_all_norms_of_queries_and_keys_left_out_are_named_together():
         assert found.id == "qk-norm-config" and found.departs == "candidate"
 
 
+def test_the_place_further_outwards_is_asked_only_where_the_first_explains_nothing():
+    norms, unknown = between(Block(), Plain(norms=False)), between(Block(Squared()), Plain())
+    unknown.instead = norms
+    causes, left = explain([unknown], None, lab())
+    assert [cause.id for cause in causes] == ["qk-norm-config"] and not left
+    unknown.instead, norms.instead = None, unknown
+    causes, left = explain([norms], None, lab())
+    assert [cause.id for cause in causes] == ["qk-norm-config"] and not left
+    causes, left = explain([unknown], None, lab())
+    assert not causes and len(left) == 1
+
+
 class Chunked(nn.Module):
     """Shift and scale from one vector; `order` says which comes first."""
 
@@ -137,3 +151,10 @@ def test_the_place_is_sought_outwards_from_the_first_module_that_received_someth
     places = [{role: (call.name, children[role] is not None) for role, call in regions.items()}
               for regions, children in _outwards(calls, first, {role: {"net/0.attn.0"} for role in calls})]  # fmt: skip
     assert [place["candidate"] for place in places][:2] == [("net/0.attn", True), ("net/0", True)]
+
+
+def test_both_sides_hear_an_argument_although_each_runs_on_its_own_inputs():
+    entry = between(Block(), Plain(norms=False))
+    entry.names = dict.fromkeys(entry.names, "net")
+    assert sensitivity.explain(entry, None, None) is None
+    assert not entry.found

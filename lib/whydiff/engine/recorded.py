@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
 from whydiff.causes.registry import explain
+from whydiff.engine.inheritance import inherits
 from whydiff.engine.lab import Lab
 from whydiff.engine.missing import call_counts, left_out
-from whydiff.engine.walk import Named, Row, inherits, size_named
+from whydiff.engine.rows import Row
+from whydiff.engine.walk import Named, size_named
 from whydiff.places import Place, family, walk_key
 
 # What a probe is computed from, where that is not "everything before it".
