@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-cell-timeout=180 --timeout=600 -p no:cacheprovider
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup investigate test lint lab bench faults models lock clean
+.PHONY: help setup investigate test lint lab bench natural faults models lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
@@ -39,6 +39,9 @@ lab: setup ## open the notebooks in JupyterLab
 
 bench: setup ## measure the false-alarm rate of the noise floor
 	$(BIN)/python tests/bench/false_alarms.py
+
+natural: setup ## differences nobody planted: the small models under other versions of diffusers (installs 350 MB under reports/)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/natural/natural_differences.py
 
 faults: setup ## plant known bugs and count how often the right cause is named (JOBS=2; takes less than an hour)
 	OMP_NUM_THREADS=1 $(BIN)/whydiff faults --jobs $(or $(JOBS),2) --out reports/faults

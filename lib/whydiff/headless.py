@@ -152,8 +152,8 @@ def _effective_case(case, folder: pathlib.Path) -> pathlib.Path:
         if side.live:
             file, _, function = side.live.entry.rpartition(":")
             entry["live"]["entry"] = f"{case.resolve(file)}:{function}"
-            if side.live.python and os.sep in side.live.python:
-                entry["live"]["python"] = str(case.folder / side.live.python)
+            if side.live.python:
+                entry["live"]["python"] = str(case.interpreter(side.live.python))
     path = folder / f"{case.name}.yaml"
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False

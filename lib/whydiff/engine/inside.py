@@ -17,7 +17,7 @@ import torch
 from whydiff.causes.inside.inside import Inside
 from whydiff.engine.handed import between
 from whydiff.engine.modules import find, module_walk, surrounding
-from whydiff.evidence.calls import Call, CallRecorder, distance, tensors_in
+from whydiff.evidence.calls import Call, CallRecorder, called_alike, distance, tensors_in
 from whydiff.evidence.diffusers_probes import denoisers
 from whydiff.evidence.floor import LOUD, STANDS_OUT, one_ulp, own_ulp
 from whydiff.evidence.trace import Trace
@@ -136,7 +136,7 @@ def _culprits(lab, reference, moved, forced, partner, step, stage, quieter) -> l
         other = partner(call.key)
         if other is None:
             continue
-        foreign = type(call.module).forward is not type(other.module).forward
+        foreign = not called_alike(call.module, other.module)
         near = moved.get(other.key)
         rounding = min(_ulp(call.output) or 1.0, _ulp(other.output) or 1.0) % 1.0  # the finer of two types; 0 where neither rounds
         received = distance(other.inputs, call.inputs, foreign or _other_names(other, call))

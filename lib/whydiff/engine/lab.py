@@ -10,10 +10,8 @@ import torch
 from whydiff.engine.casting import cast
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
-from whydiff.evidence.checksums import checksums
 from whydiff.evidence.configurations import configurations
-from whydiff.evidence.fingerprint import code_fingerprint, fingerprint
-from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp, shaking
+from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp
 from whydiff.evidence.image_file import image_trace
 from whydiff.evidence.loading import load_side
 from whydiff.evidence.recorder import NOTHING, Recorder
@@ -83,10 +81,7 @@ class Lab:
         reference, candidate = self.sides["reference"], self.sides["candidate"]
         if reference is None or candidate is None:
             return False
-        if reference.subject is candidate.subject:
-            return True
-        return (code_fingerprint(reference.subject) == code_fingerprint(candidate.subject)
-                and fingerprint(reference.subject) == fingerprint(candidate.subject))  # fmt: skip
+        return reference.subject is candidate.subject or reference.identity() == candidate.identity()
 
     @contextlib.contextmanager
     def as_far_as_runs_allow(self, work: str):
@@ -112,15 +107,14 @@ class Lab:
         that the side leaves out receive."""
         self.runs += 1
         side = self.sides[role]
-        with shaking(side.components, shaken) if shaken is not None else contextlib.nullcontext():
-            return side.run(Recorder(substitute=substitute, modules=modules, steps=steps, fill=fill, notes=notes), changes)
+        return side.run(Recorder(substitute=substitute, modules=modules, steps=steps, fill=fill, notes=notes), changes, shaken)
 
     def record_both(self, notes: bool = False) -> None:
         """The first run of each live side; with `notes` of its text encoders, for a trace that is kept."""
         for role, side in self.sides.items():
             if side is not None:
                 self.said(f"running {role}")
-                self.held_before[role] = checksums(side.components, side.call)
+                self.held_before[role] = side.checksums()
                 self.traces[role] = self.run(role, modules=self.case.record.modules, steps=self.case.record.steps, notes=notes)
 
     def find_layouts(self, candidate: Trace) -> None:

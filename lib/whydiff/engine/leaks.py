@@ -13,7 +13,7 @@ from whydiff.engine.agreement import drawn_globally
 from whydiff.engine.lab import Lab
 from whydiff.engine.missing import evaluations
 from whydiff.engine.requests import alike_asked, other_conditions, other_request
-from whydiff.evidence.checksums import changed, checksums
+from whydiff.evidence.checksums import changed
 from whydiff.evidence.floor import STANDS_OUT, widen
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
@@ -116,7 +116,7 @@ def _leak(lab: Lab, role: str, place: Place, why: str, counts: tuple[int, int], 
     difference = relative_l2(first[place], again[place]) if comparable else None
     floor = lab.floor.of_run(place, first[place]) if place in first else 0.0
     leak = causes.Leak(role, place, first, lab.between[role], again, third,
-                       changed(lab.held_before[role], checksums(side.components, side.call)), counts)  # fmt: skip
+                       changed(lab.held_before[role], side.checksums()), counts)  # fmt: skip
     finding = Finding(place.probe, [place], {}, {}, difference, floor, why)
     explanations = attempt(lambda _finding, lab: explain(leak, lab), finding, lab)
     entry = place.to_dict() | {"stage": "state_leakage", "run": 2, "difference": difference, "noise_floor": floor, "why": why}
@@ -145,9 +145,9 @@ def _settles(lab: Lab, role: str, third: Trace, places: list[Place]) -> bool:
 def _keeps_changing(lab: Lab, role: str) -> bool:
     """Do weights, buffers or arguments change with every run? Then runs differ in a row, and still nothing is random."""
     side = lab.sides[role]
-    before = checksums(side.components, side.call)
+    before = side.checksums()
     lab.run(role)
-    return before != checksums(side.components, side.call) and before != lab.held_before[role]
+    return before != side.checksums() and before != lab.held_before[role]
 
 
 def _draws_have_no_floor(lab: Lab) -> None:

@@ -14,9 +14,9 @@ import re
 import torch
 
 from whydiff.engine.lab import OTHER, Lab
+from whydiff.evidence.calls import called_alike
 from whydiff.evidence.diffusers_probes import denoisers
 from whydiff.evidence.floor import STANDS_OUT, mover, own_ulp
-from whydiff.evidence.functions import functions_of
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.sides import RunnableSide
 from whydiff.evidence.trace import Trace
@@ -136,15 +136,11 @@ def recorded(lab: Lab, role: str, step: int | None, stage: str, substitute, chan
         return substitute(place, own)
 
     side = lab.sides[role]
-    recorder = Recorder(substitute=put, modules=module_globs(side, stage), steps=None if step is None else [step])
+    globs = module_globs(side, stage)
+    recorder = Recorder(substitute=put, modules=globs, steps=None if step is None else [step], look=look,
+                        looked_at=[glob.partition("/")[0] for glob in globs])  # fmt: skip
     lab.runs += 1
-    parts = {glob.partition("/")[0]: side.components[glob.partition("/")[0]] for glob in recorder.modules}
-
-    def seen(name: str, tensor: torch.Tensor) -> None:
-        if step is None or recorder.step in (step, None):
-            look(name, tensor)
-
-    with contextlib.suppress(_Enough), functions_of(parts, look and seen):
+    with contextlib.suppress(_Enough):
         side.run(recorder, changes if role == lab.patient else None)
     return recorder.trace
 
@@ -188,7 +184,7 @@ def received(lab: Lab, reference: str, candidate: str, step: int | None, changes
     if None in modules.values():
         return []
     # Only modules of one class are known to take their arguments in one order.
-    most = None if type(modules["reference"]) is type(modules["candidate"]) else 1
+    most = None if called_alike(*modules.values()) else 1
     inputs: dict[str, list[torch.Tensor]] = {}
     for (role, module), name in zip(modules.items(), (reference, candidate)):
         seen = inputs[role] = []

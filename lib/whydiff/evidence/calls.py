@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from whydiff.evidence.diffusers_probes import as_passed, forward_signature
+from whydiff.evidence.diffusers_probes import arguments_of, as_passed, forward_signature
 from whydiff.evidence.recorder import Recorder
 from whydiff.measure.compare import relative_l2
 
@@ -137,7 +137,7 @@ def fit(values, own, pick=lambda tensor: tensor):
     """
     mine, spec = tree_flatten(own)
     others, same = tree_flatten(values)
-    if same != spec and isinstance(own, dict) and isinstance(values, dict) and own.keys() & values.keys():
+    if same != spec and type(own) is dict and isinstance(values, dict) and own.keys() & values.keys():
         return {key: fit(values[key], value, pick) if key in values else value for key, value in own.items()}
     if len(mine) != len(others):
         places = [i for i, leaf in enumerate(mine) if isinstance(leaf, torch.Tensor)][:1]
@@ -167,6 +167,22 @@ def _fitted(own, value, pick):
     if not isinstance(own, torch.Tensor) or not isinstance(value, torch.Tensor) or own.numel() != value.numel():
         return own
     return pick(value).reshape(own.shape).to(device=own.device, dtype=own.dtype, copy=True)
+
+
+def made_alike(one, other) -> bool:
+    """Are two objects of one class? What stands here for an object of another interpreter says what its class is called there."""
+    kinds = type(one), type(other)
+    if kinds[0] is kinds[1] or not any(getattr(kind, "elsewhere", False) for kind in kinds):
+        return kinds[0] is kinds[1]
+    return (kinds[0].__module__, kinds[0].__qualname__) == (kinds[1].__module__, kinds[1].__qualname__)
+
+
+def called_alike(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Do two modules share one forward, or one by name and arguments where it runs in two interpreters?"""
+    if type(one).forward is type(other).forward:
+        return True
+    elsewhere = any(getattr(type(module), "elsewhere", False) for module in (one, other))
+    return elsewhere and made_alike(one, other) and arguments_of(one) == arguments_of(other)
 
 
 def tensors_in(tree) -> list[torch.Tensor]:

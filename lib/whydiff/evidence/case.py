@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import shutil
 from typing import Any, Literal
 
 import pydantic
@@ -18,7 +20,10 @@ class _Strict(pydantic.BaseModel):
 
 
 class Live(_Strict):
-    """A side that can be run: `entry` is FILE.py:FUNCTION, called as FUNCTION(**build), its result called with `call`."""
+    """A side that can be run: `entry` is FILE.py:FUNCTION, called as FUNCTION(**build), its result called with `call`.
+
+    `python`: the interpreter that it runs in, if not this one; a path, relative to the case.
+    """
 
     entry: str
     build: dict[str, Any] = {}
@@ -95,6 +100,14 @@ class Case(_Strict):
     def resolve(self, path: str) -> pathlib.Path:
         """A path of the case file, relative to it."""
         return (self.folder / path).resolve()
+
+    def interpreter(self, python: str) -> pathlib.Path:
+        """The interpreter that `live.python` names: a path relative to the case, or a program on the search path.
+
+        A link is not followed: it is what makes a virtual environment.
+        """
+        found = None if os.sep in python or (self.folder / python).exists() else shutil.which(python)
+        return pathlib.Path(os.path.abspath(found or self.folder / pathlib.Path(python).expanduser()))
 
     def sides(self) -> dict[str, Side]:
         return {"reference": self.reference, "candidate": self.candidate}

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 
 import torch
 
+from whydiff.measure.tensors import raw_bytes
+
 DEPTH = 6
 _PLAIN = (str, bytes, int, float, bool, complex, type(None))
 # Bookkeeping that differs between two loads of one thing without any effect on what it computes.
@@ -76,7 +78,12 @@ def _code(function) -> str:
 
 
 def _constants(code: types.CodeType) -> list:
-    return [(c.co_code.hex(), _constants(c), c.co_names) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return [(c.co_code.hex(), _constants(c), c.co_names) if isinstance(c, types.CodeType) else _constant(c) for c in code.co_consts]
+
+
+def _constant(value) -> str:
+    """In every process the same: the order of a set of words is not."""
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
 def _function(function, seen, depth) -> str:
@@ -100,8 +107,7 @@ def _function(function, seen, depth) -> str:
 def tensor_fingerprint(tensor: torch.Tensor) -> str:
     """Values, dtype and memory layout of a tensor."""
     raw = tensor.detach().cpu().contiguous()
-    values = raw.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8) if raw.numel() else None
-    digest = "" if values is None else hashlib.sha256(values.numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256(raw_bytes(raw)).hexdigest() if raw.numel() else ""
     return f"{tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {tensor.device} {digest}"
 
 

@@ -8,23 +8,32 @@ import importlib.util
 import inspect
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 from whydiff.errors import Trouble, did_you_mean, where_raised
-from whydiff.evidence.case import Case, Live
 from whydiff.evidence.sides import SIDE_MODULE, RunnableSide
+
+if TYPE_CHECKING:
+    from whydiff.evidence.case import Case, Live
 
 
 def load_side(case: Case, role: str) -> RunnableSide:
-    """The live side of a case: its entry loaded, its function called with `build`."""
+    """The live side of a case: its entry loaded, its function called with `build`, here or in the interpreter that it names."""
     side = getattr(case, role)
     live: Live = side.live
-    if live.python is not None:
-        raise Trouble(f"{role}: live.python is not supported by this version; leave it out to run the side in this environment.")
-    subject = live.object if live.object is not None else _build(case, live, role)
-    return RunnableSide(subject, live.call, role=role, name=side.name, build=live.build, entry=live.entry)
+    told = {"role": role, "name": side.name, "build": live.build, "entry": live.entry}
+    if live.object is not None:
+        return RunnableSide(live.object, live.call, **told)
+    path, function = _entry(case, live, role)
+    if live.python is None:
+        return RunnableSide(build(path, function, live.build, role), live.call, **told)
+    from whydiff.evidence.remote.side import RemoteSide
+
+    return RemoteSide(case.interpreter(live.python), path, function, live.call, **told)
 
 
-def _build(case: Case, live: Live, role: str):
+def _entry(case: Case, live: Live, role: str) -> tuple[pathlib.Path, str]:
+    """(file, function) of `live.entry`."""
     file, _, function = live.entry.rpartition(":")
     if not file or not function:
         raise Trouble(f"{role}: live.entry {live.entry!r} is not FILE.py:FUNCTION.")
@@ -32,20 +41,25 @@ def _build(case: Case, live: Live, role: str):
     if not path.is_file():
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
         raise Trouble(f"{role}: {path}, named by live.entry, does not exist.{near}")
+    return path, function
+
+
+def build(path: pathlib.Path, function: str, arguments: dict, role: str):
+    """What a function of a file returns, called with `arguments`. Raises Trouble that names the file, the line, and what is near."""
     module = _import_file(path, role)
     maker = getattr(module, function, None)
     if not callable(maker):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise Trouble(f"{role}: {path.name} has no function {function!r}.{did_you_mean(function, names)}")
     try:
-        inspect.signature(maker).bind(**live.build)
+        inspect.signature(maker).bind(**arguments)
     except TypeError as error:
         known = list(inspect.signature(maker).parameters)
-        key = next((k for k in live.build if k not in known), "")
+        key = next((k for k in arguments if k not in known), "")
         raise Trouble(f"{role}: build does not fit {path.name}:{function}: {error}.{did_you_mean(key, known)}") from None
     try:
         with _on_path(path.parent):
-            return maker(**live.build)
+            return maker(**arguments)
     except (Exception, SystemExit) as error:
         raise Trouble(f"{role}: {path.name}:{function} raised {type(error).__name__}: {error} {where_raised(error)}") from error
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from whydiff import taps
+from whydiff.evidence.functions import functions_of
 from whydiff.evidence.trace import Event, Trace, TraceWriter
 from whydiff.places import Place, stage_of
 
@@ -25,15 +26,18 @@ class Recorder:
     device are made to fit), NOTHING to leave a network's argument out, or None to leave it alone. `fill(place)` may give
     a tensor for an argument that the run leaves out. What is recorded is always `own`, the run's own value.
     `modules` are globs over `<component>/<dotted name>`; the outputs of those modules are recorded as probe `modules`.
+    `look(name, tensor)` sees what torch functions return inside the components `looked_at`, at `steps`.
     """
 
     def __init__(self, *, substitute: Substitute | None = None, modules: list[str] = (), steps: list[int] | None = None,
-                 writer: TraceWriter | None = None, fill: Callable[[Place], torch.Tensor | None] | None = None, notes: bool = False):  # fmt: skip
+                 writer: TraceWriter | None = None, fill: Callable[[Place], torch.Tensor | None] | None = None, notes: bool = False,
+                 look: Callable[[str, torch.Tensor], None] | None = None, looked_at: list[str] = ()):  # fmt: skip
         self.trace = Trace()
         self.substitute, self.fill = substitute, fill
         self.modules = list(modules)
         self.notes = notes  # of text encoders, for a recording that is kept without its side
         self.steps = steps
+        self.look, self.looked_at = look, list(looked_at)
         self.writer = writer
         self.step: int | None = None  # the sampler step that is running, as far as known
         self.branch: str | None = None
@@ -43,8 +47,8 @@ class Recorder:
         self.resized: frozenset[str] = frozenset()  # probes at which another shape may be put
         self.guided_alone = False  # the other side has no branches: the conditional one is what it has, and bears no name
 
-    def observe(self, name, tensor, *, step=None, branch=None, module=None, component=None):
-        """Record one tensor; return it, or what the experiment puts in its place."""
+    def observe(self, name, tensor, *, step=None, branch=None, module=None, component=None, device=None):
+        """Record one tensor (of `device`, where a copy of it is given); return it, or what the experiment puts in its place."""
         if step is not None:
             self.step = step
             if step in self.unmatched:
@@ -55,14 +59,20 @@ class Recorder:
         place = Place(name, step, branch, self._seen[key], module)
         self._seen[key] += 1
         own = tensor.detach()
-        event = Event(place, own.to("cpu", copy=True), str(own.device), component)
+        event = Event(place, own.to("cpu", copy=True), device or str(own.device), component)
+        self.keep(event)
+        given = self._instead(place, tensor, event)
+        self.note_embeds(name, given)
+        return given
+
+    def keep(self, event: Event) -> None:
         self.trace.add(event)
         if self.writer is not None:
             self.writer.write(event)
-        given = self._instead(place, tensor, event)
+
+    def note_embeds(self, name: str, given: torch.Tensor | None) -> None:
         if name in EMBEDS and given is not None:
             self.embeds[name] = given.detach()
-        return given
 
     def _instead(self, place: Place, tensor, event: Event):
         """What the run goes on with."""
@@ -110,6 +120,11 @@ class Recorder:
 
     def wants_step(self, step: int | None) -> bool:
         return self.steps is None or step is None or (step not in self.unmatched and self._counted(step) in self.steps)
+
+    def saw(self, name: str, tensor: torch.Tensor) -> None:
+        """Pass on what a function returned, at the steps that are wanted."""
+        if self.steps is None or self.step is None or self.step in self.steps:
+            self.look(name, tensor)
 
     def _counted(self, step: int | None) -> int | None:
         """The number of a step where those that the other side leaves out do not count."""
@@ -160,8 +175,12 @@ class Recorder:
         """Everything needed to record one run of `side_object`: taps, its modules, and diffusers' probe points."""
         from whydiff.evidence.diffusers_probes import has_probes, probes
 
+        if getattr(type(side_object), "elsewhere", False):  # whoever runs it there shows it to this recorder
+            yield self
+            return
         components = dict(getattr(side_object, "components", None) or {})
         with contextlib.ExitStack() as stack:
+            stack.enter_context(functions_of({name: components[name] for name in self.looked_at}, self.look and self.saw))
             stack.enter_context(taps.listening(self))
             stack.enter_context(self.hooked_modules(components))
             if has_probes(side_object):

@@ -13,10 +13,15 @@ from typing import Any
 import torch
 
 from whydiff.errors import Trouble, did_you_mean, where_raised
+from whydiff.evidence.checksums import checksums
 from whydiff.evidence.configurations import configurations
+from whydiff.evidence.environment import versions
+from whydiff.evidence.fingerprint import code_fingerprint, fingerprint, package_version
+from whydiff.evidence.floor import shaking
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.trace import Event, Trace
 from whydiff.measure.pictures import to_image
+from whydiff.measure.tensors import raw_bytes
 from whydiff.places import Place
 
 # Settings other frameworks spell differently; a repair that changes one looks for the spelling the side knows.
@@ -86,7 +91,14 @@ class RunnableSide:
         if unknown:
             raise Trouble(f"{self.role} ({self.name}): call.{unknown[0]} is not a parameter of it."
                           f"{did_you_mean(unknown[0], self.parameters)}")  # fmt: skip
-        _check_device(self.generator_device, self.role)
+        self._check_device()
+
+    def _check_device(self) -> None:
+        try:
+            torch.Generator(self.generator_device)
+        except RuntimeError:
+            raise Trouble(f"{self.role}: generator_device {self.generator_device!r} is not to be had on this machine. "
+                          "Use cpu, or run where that device is.") from None  # fmt: skip
 
     def arguments(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
         """The keyword arguments of one run: the call with `changes`, its seed as the side takes it."""
@@ -122,23 +134,36 @@ class RunnableSide:
     def components(self) -> dict[str, Any]:
         return dict(getattr(self.subject, "components", None) or {})
 
+    def identity(self) -> tuple:
+        """Code, weights and configuration, and the versions of what runs them: equal for sides between which nothing differs."""
+        return code_fingerprint(self.subject), fingerprint(self.subject), versions()
+
+    def checksums(self) -> dict[str, tuple[float, float]]:
+        """What a run may change behind one's back: weights, buffers and tensors of the call."""
+        return checksums(self.components, self.call)
+
     # --- running -----------------------------------------------------------------------------------------------
 
-    def run(self, recorder: Recorder | None = None, changes: dict[str, Any] | None = None) -> Trace:
+    def run(self, recorder: Recorder | None = None, changes: dict[str, Any] | None = None, shaken: int | None = None) -> Trace:
         """One run with everything it shows. Random generators are seeded with 0 first, on all devices.
 
-        Raises Trouble when the side raises: which side, what, and the line of its code.
+        `shaken`: the seed with which the outputs of its modules are moved by one ulp. Raises Trouble when the side raises:
+        which side, what, and the line of its code.
         """
         recorder = recorder or Recorder()
         recorder.unmatched, recorder.resized, recorder.guided_alone = self.unmatched, self.resized, self.guided_alone
+        self.runs += 1
+        return self._run(recorder, changes, shaken)
+
+    def _run(self, recorder: Recorder, changes: dict[str, Any] | None, shaken: int | None) -> Trace:
         arguments = self.arguments(changes)
         seed_everything(0)
         for held, state in self._generators:
             held.set_state(state)
         before = _global_states()
-        self.runs += 1
+        moved = shaking(self.components, shaken) if shaken is not None else contextlib.nullcontext()
         try:
-            with torch.no_grad(), _restored_flags(), recorder.listen(self.subject):
+            with torch.no_grad(), _restored_flags(), moved, recorder.listen(self.subject):
                 output = self.subject(**arguments)
         except Trouble:
             raise
@@ -161,15 +186,11 @@ class RunnableSide:
             image, bits = to_image(output)
         except (TypeError, ValueError, AttributeError):
             return
-        recorder.trace.add(Event(Place("image"), image, component=f"{bits} bit" if bits else None))
-        if recorder.writer is not None:
-            recorder.writer.write(recorder.trace.events[Place("image")])
+        recorder.keep(Event(Place("image"), image, component=f"{bits} bit" if bits else None))
 
     @functools.cached_property
     def producer(self) -> dict:
         """Where this side's code comes from, found by looking at it before its first run ends, never typed by hand."""
-        from whydiff.evidence.fingerprint import code_fingerprint, package_version
-
         kind = self.subject if inspect.isroutine(self.subject) else type(self.subject)
         module = getattr(kind, "__module__", "") or ""
         if module.startswith(SIDE_MODULE):  # a file loaded by its path has the name of that file
@@ -212,22 +233,14 @@ def _generators(call: dict) -> list[torch.Generator]:
 
 def _global_states() -> dict[str, bytes]:
     """The state of each global generator that `seed_everything` seeds: what changed during a run was drawn from."""
-    states = {"torch": torch.get_rng_state().numpy().tobytes(), "random": repr(random.getstate()[1]).encode()}
+    states = {"torch": raw_bytes(torch.get_rng_state()), "random": repr(random.getstate()[1]).encode()}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         _, keys, position, *rest = numpy.random.get_state()
         states["numpy"] = keys.tobytes() + repr((position, rest)).encode()
     if torch.cuda.is_initialized():
-        states["torch.cuda"] = b"".join(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
+        states["torch.cuda"] = b"".join(raw_bytes(state) for state in torch.cuda.get_rng_state_all())
     return states
-
-
-def _check_device(device: str, role: str) -> None:
-    try:
-        torch.Generator(device)
-    except RuntimeError:
-        raise Trouble(f"{role}: generator_device {device!r} is not to be had on this machine. "
-                      "Use cpu, or run where that device is.") from None  # fmt: skip
 
 
 def _plain(value) -> bool:

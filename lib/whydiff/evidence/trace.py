@@ -16,6 +16,7 @@ import pathlib
 import torch
 
 from whydiff.errors import Trouble, did_you_mean
+from whydiff.measure.tensors import raw_bytes
 from whydiff.places import Place, walk_key
 
 FLUSH_BYTES = 8 << 20
@@ -37,8 +38,7 @@ def tensor_stats(tensor: torch.Tensor) -> dict:
 
 def tensor_sha256(tensor: torch.Tensor) -> str:
     """Hash of the values as they lie in memory, row by row."""
-    raw = tensor.detach().cpu().contiguous()
-    return hashlib.sha256(raw.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(raw_bytes(tensor)).hexdigest()
 
 
 def dtype_name(tensor: torch.Tensor) -> str:

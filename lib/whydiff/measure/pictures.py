@@ -1,8 +1,10 @@
 """How far one picture is from another, for a viewer."""
 
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ class PictureComparison:
 
     def to_dict(self) -> dict:
         """JSON-safe figures, 3 significant digits; an infinite PSNR is None."""
-        psnr = float(f"{self.psnr:.3g}") if np.isfinite(self.psnr) else None
+        psnr = float(f"{self.psnr:.3g}") if math.isfinite(self.psnr) else None
         return {"ssim": float(f"{self.ssim:.3g}"), "flip": float(f"{self.flip:.3g}"), "psnr": psnr}
 
     def __str__(self) -> str:
@@ -58,12 +60,13 @@ def ssim(reference: Tensor, candidate: Tensor) -> float:
     if window < 3:
         raise Trouble(f"SSIM needs pictures of at least 3 by 3 pixels, got {list(reference.shape[-3:-1])}.")
     values = [structural_similarity(a, b, win_size=window, channel_axis=-1, data_range=1.0) for a, b in pairs]
-    return float(np.mean(values))
+    return float(sum(values) / len(values))
 
 
 def flip(reference: Tensor, candidate: Tensor) -> tuple[float, Tensor]:
     """Mean FLIP error and its map (B·F, H, W) in [0, 1] (Andersson et al. 2020), at 67 pixels per degree, sRGB."""
     import flip_evaluator
+    import numpy as np
 
     _same_shape(reference, candidate)
     maps = []
@@ -96,6 +99,8 @@ def to_image(output, video: bool = False) -> tuple[Tensor, int | None]:
     if isinstance(output, (list, tuple)):
         return _from_list(output, video)
     if hasattr(output, "convert"):  # PIL: palettes and exotic modes become RGB
+        import numpy as np
+
         output = np.asarray(output if output.mode in ("L", "RGB", "RGBA") else output.convert("RGB"))
         output = output[..., None] if output.ndim == 2 else output
     try:

@@ -1,6 +1,9 @@
 """What counts as a tensor here: torch, numpy, PIL, numbers and lists of them, read without changing a value."""
 
-import numpy as np
+from __future__ import annotations
+
+import ctypes
+
 import torch
 from torch import Tensor
 
@@ -28,6 +31,8 @@ def as_tensor(value, name: str = "value") -> Tensor:
     """
     if isinstance(value, Tensor):
         return _readable(value.detach(), name)
+    import numpy as np  # not in every environment that a side runs in
+
     if isinstance(value, (bool, int, float, complex, np.generic)):
         return torch.from_numpy(_native(np.asarray(value), name))
     if isinstance(value, np.ndarray):
@@ -64,6 +69,12 @@ def chunks(*tensors: Tensor, size: int = CHUNK):
         yield start, *(tensor[start : start + size] for tensor in flat)
 
 
+def raw_bytes(tensor: Tensor) -> bytes:
+    """The values as they lie in memory, row by row, of any dtype; without numpy."""
+    whole = tensor.detach().cpu().contiguous()
+    return ctypes.string_at(whole.data_ptr(), whole.numel() * whole.element_size())
+
+
 def _readable(tensor: Tensor, name: str) -> Tensor:
     if tensor.is_meta:
         raise Trouble(f"{name} is on the meta device and has no values. Record it after the model was loaded.")
@@ -72,8 +83,10 @@ def _readable(tensor: Tensor, name: str) -> Tensor:
     return tensor.to_dense() if tensor.layout is not torch.strided else tensor
 
 
-def _native(array: np.ndarray, name: str) -> np.ndarray:
+def _native(array, name: str):
     """An array that torch can hold: native byte order, positive strides, writable."""
+    import numpy as np
+
     if array.dtype.name == "bfloat16":  # ml_dtypes, from JAX; every bfloat16 is a float32
         array = array.astype(np.float32)
     if array.dtype.kind not in "biufc":
@@ -86,6 +99,8 @@ def _native(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _stacked(values, name: str) -> Tensor:
+    import numpy as np
+
     if all(isinstance(v, (bool, int, float, complex, np.generic)) for v in values):
         return torch.from_numpy(_native(np.asarray(values), name))
     parts = [as_tensor(v, f"{name}[{i}]") for i, v in enumerate(values)]

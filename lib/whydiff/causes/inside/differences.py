@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from whydiff.evidence.calls import made_alike
+
 PLAIN = (int, float, str, bool, type(None), torch.dtype, enum.Enum)
 # Bookkeeping of torch and of module loading, no input of a computation.
 IGNORED = {"training_step", "gradient_checkpointing", "layer_idx", "call_super_init", "dump_patches"}
@@ -117,7 +119,7 @@ def _helpers(mine, other):
         theirs = vars(other).get(key)
         if key.startswith("_") or value is None or theirs is None or isinstance(value, (torch.nn.Module, torch.Tensor, type)):
             continue
-        if type(value).__module__ != "builtins" and hasattr(value, "__dict__") and type(value) is type(theirs) and "config" not in key:
+        if type(value).__module__ != "builtins" and hasattr(value, "__dict__") and made_alike(value, theirs) and "config" not in key:
             yield value, theirs
 
 
@@ -141,7 +143,7 @@ def _plain(mine, other):
 
 def _configs(mine, other):
     a, b = getattr(mine, "config", None), getattr(other, "config", None)
-    if a is None or b is None or type(a) is not type(b):
+    if a is None or b is None or not made_alike(a, b):
         return
     a, b = (dict(c) if hasattr(c, "get") and hasattr(c, "items") else vars(c) for c in (a, b))
     for key in a:

@@ -18,6 +18,7 @@ from whydiff.causes.inside import (
     state,
     strangers,
     tables,
+    unloaded,
 )
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
@@ -117,5 +118,5 @@ def _merged(group: list[tuple[Inside, Explanation]], lab) -> Explanation:
     return first
 
 
-EXPERIMENTS = (quantised.explain, nonfinite.explain, _state, hidden.explain, tables.explain, rotations.explain, stale.explain, shards.explain,
-               scaled.explain, sensitivity.explain, operations.explain)  # fmt: skip
+EXPERIMENTS = (quantised.explain, nonfinite.explain, _state, unloaded.explain, hidden.explain, tables.explain, rotations.explain,
+               stale.explain, shards.explain, scaled.explain, sensitivity.explain, operations.explain)  # fmt: skip

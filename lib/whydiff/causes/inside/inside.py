@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from whydiff.evidence.calls import Call, distance, fit
+from whydiff.evidence.calls import Call, called_alike, distance, fit
 from whydiff.evidence.floor import STANDS_OUT
 
 # An experiment must leave no more than this share of a difference, whatever the floor: a floor that is nearly as large as
@@ -92,7 +92,7 @@ class Inside:
     @property
     def foreign(self) -> bool:
         """Are the two modules of different making, so that only first tensors can be compared?"""
-        return type(self.modules["reference"]).forward is not type(self.modules["candidate"]).forward
+        return not called_alike(self.modules["reference"], self.modules["candidate"])
 
     def closes(self, target: Any, after: Any) -> bool:
         """Does `after` equal `target` to the floor, and is that most of the difference?

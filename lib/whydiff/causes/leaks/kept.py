@@ -122,10 +122,10 @@ def _scheduler(leak: Leak, lab) -> Explanation | None:
     """A scheduler made anew from its configuration brings the first result back: the state is the scheduler's."""
     side = lab.sides[leak.role]
     scheduler = getattr(side.subject, "scheduler", None)
-    if scheduler is None or not hasattr(type(scheduler), "from_config") or leak.place.stage not in ("scheduler_step", "rng_noise", "schedule"):
+    if scheduler is None or not hasattr(scheduler, "from_config") or leak.place.stage not in ("scheduler_step", "rng_noise", "schedule"):
         return None
     try:
-        side.subject.scheduler = type(scheduler).from_config(scheduler.config)
+        side.subject.scheduler = scheduler.from_config(scheduler.config)
         once_more = lab.run(leak.role)
     finally:
         side.subject.scheduler = scheduler

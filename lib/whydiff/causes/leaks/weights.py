@@ -59,11 +59,11 @@ def _put_back_sizes(role: str, names: list[str], lab) -> list[float] | None:
 def _put_back(role: str, names: list[str], lab):
     other = lab.sides["reference" if role == "candidate" else "candidate"]
     mine, theirs = _tensors(lab.sides[role], names), _tensors(other, names)
-    kept = {name: tensor.detach().clone() for name, tensor in mine.items()}
+    kept = {name: tensor.data for name, tensor in mine.items()}
     try:
         for name, tensor in mine.items():
-            tensor.data.copy_(theirs[name])
+            tensor.data = theirs[name].detach().to(tensor, copy=True)
         yield
     finally:
         for name, tensor in mine.items():
-            tensor.data.copy_(kept[name])
+            tensor.data = kept[name]

@@ -9,6 +9,7 @@ import torch
 
 from whydiff.causes.finding import SAME_PARAMETER, Explanation, Finding, number
 from whydiff.causes.model_input import rounded
+from whydiff.causes.schedule.published import follows, published_grid, words_of
 from whydiff.formulas.schedule import switch_step, unshift_sigmas
 from whydiff.formulas.schedule_betas import solve_betas
 from whydiff.formulas.schedule_solve import ScheduleFit, solve_schedule
@@ -39,7 +40,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if not _close(shift_of(reference), shift_of(candidate)):
         explanations.append(_shifted(finding, lab, reference, candidate))
     if not _same_grid(reference, candidate):
-        explanations.append(_grid(finding, reference, candidate))
+        explanations.append(_grid(finding, lab, reference, candidate))
     return explanations
 
 
@@ -138,17 +139,40 @@ def _token_factor(reference: ScheduleFit, candidate: ScheduleFit):
     return None
 
 
-def _grid(finding: Finding, reference: ScheduleFit, candidate: ScheduleFit) -> Explanation:
+def _grid(finding: Finding, lab, reference: ScheduleFit, candidate: ScheduleFit) -> Explanation:
     mine, theirs = base_end(reference), base_end(candidate)
-    words = f"candidate's sigmas come from a grid that ends at {_end(theirs)} before the shift, the reference's at {_end(mine)}"
+    words = f"candidate's sigmas come from a grid that ends at {_end(theirs)} before the shift{words_of(candidate.grid)}, the reference's at " \
+            f"{_end(mine)}{words_of(reference.grid)}"  # fmt: skip
     if _close(mine, theirs):
-        words = f"candidate's sigmas lie on the grid {candidate.grid}, the reference's on {reference.grid}"
+        words = f"candidate's sigmas lie on the grid {candidate.grid}{words_of(candidate.grid)}, the reference's on " \
+                f"{reference.grid}{words_of(reference.grid)}"  # fmt: skip
+    departs, source = _departs(finding, lab, reference, candidate)
+    right, end = ("candidate", theirs) if departs == "reference" else ("reference", mine)
     return Explanation(
         id="sigma-grid-endpoints", explained=_share(finding, reference, candidate), statement=words,
         relation={"kind": "sigma_grid", "reference": mine, "candidate": theirs, "grid_reference": reference.grid,
-                  "grid_candidate": candidate.grid}, departs="candidate",
-        experiment="recomputed both lists of sigmas from their end points and shift: each equals its side's",
-        fix=f"build the grid as the reference does, ending at {_end(mine)} (linspace(1, 1/N, N) has 1/N)")  # fmt: skip
+                  "grid_candidate": candidate.grid} | ({"published": source} if source else {}), departs=departs,
+        experiment="recomputed both lists of sigmas from their end points and shift: each equals its side's"
+                   + (f"; the reference code's grid ({source}) is {_whose(departs)}" if source else ""),
+        fix=f"build the grid as the {right} does, ending at {_end(end)}"
+            + (" (linspace(1, 1/N, N) has 1/N)" if right == "reference" and _close(end, 1 / reference.steps) else ""))  # fmt: skip
+
+
+def _departs(finding: Finding, lab, reference: ScheduleFit, candidate: ScheduleFit) -> tuple[str, str]:
+    """(who walks another grid than the model's reference code, where that is written); "unknown" where nobody knows its grid."""
+    known = published_grid(lab)
+    if known is None:
+        return "unknown", ""
+    grid, source = known
+    scale = 1000 if finding.probe == "timesteps" else 1
+    follow = {role: follows(getattr(finding, role)[finding.place].double() / scale, grid, fit.steps, shift_of(fit))
+              for role, fit in (("reference", reference), ("candidate", candidate))}  # fmt: skip
+    wrong = [role for role, right in follow.items() if not right]
+    return ("both" if len(wrong) == 2 else wrong[0] if wrong else "unknown"), source
+
+
+def _whose(departs: str) -> str:
+    return {"reference": "the candidate's", "candidate": "the reference's", "both": "neither side's"}.get(departs, "both sides'")
 
 
 def _end(value: float) -> str:
