@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 
 from whydiff import taps
-from whydiff.evidence.trace import Event, Trace, TraceWriter
+from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.trace_writer import TraceWriter
 from whydiff.places import Place, stage_of
 
 NOTHING = object()  # what a `substitute` returns to leave an argument out
