@@ -29,8 +29,10 @@ class Recorder:
     """
 
     def __init__(self, *, substitute: Substitute | None = None, modules: list[str] = (), steps: list[int] | None = None,
-                 writer: TraceWriter | None = None, fill: Callable[[Place], torch.Tensor | None] | None = None, notes: bool = False):  # fmt: skip
+                 writer: TraceWriter | None = None, fill: Callable[[Place], torch.Tensor | None] | None = None, notes: bool = False,
+                 keep: bool = True):  # fmt: skip
         self.trace = Trace()
+        self.keep = keep  # the tensors in memory; otherwise only the writer has them
         self.substitute, self.fill = substitute, fill
         self.modules = list(modules)
         self.notes = notes  # of text encoders, for a recording that is kept without its side
@@ -55,10 +57,12 @@ class Recorder:
         self._seen[key] += 1
         own = tensor.detach()
         event = Event(place, own.to("cpu", copy=True), str(own.device), component)
-        self.trace.add(event)
+        if self.keep:
+            self.trace.add(event)
+        given = self._instead(place, tensor, event)
+        event.injected = given is not tensor
         if self.writer is not None:
             self.writer.write(event)
-        given = self._instead(place, tensor, event)
         if name in EMBEDS and given is not None:
             self.embeds[name] = given.detach()
         return given
@@ -166,8 +170,17 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def record(pipeline_or_callable, *, modules: list[str] = ()):
-    """Record what runs inside the context: ``with whydiff.record(pipe) as trace: pipe("a red circle")``."""
+def record(pipeline_or_callable, out=None, *, modules: list[str] = (), **options):
+    """Record what runs inside the context: ``with whydiff.record(pipe) as trace: pipe("a red circle")``.
+
+    With `out` it goes into that folder, event by event, and not into memory; `options` are those of `standalone.recording`.
+    """
+    if out is not None:
+        from whydiff.evidence.standalone import record as into_folder
+
+        with into_folder(pipeline_or_callable, out, modules=modules, **options) as recorder:
+            yield recorder.trace
+        return
     recorder = Recorder(modules=modules)
     with recorder.listen(pipeline_or_callable):
         yield recorder.trace
