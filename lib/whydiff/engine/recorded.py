@@ -6,11 +6,12 @@ everything before it.
 
 from __future__ import annotations
 
-from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
+from whydiff.causes.finding import ABSENT, CALLS, VALUES, Explanation, Finding
 from whydiff.causes.registry import explain
 from whydiff.engine.lab import Lab
 from whydiff.engine.missing import call_counts, left_out
-from whydiff.engine.walk import Named, Row, inherits, size_named
+from whydiff.engine.sketched import WORDS
+from whydiff.engine.walk import LOOKED_INTO, Named, Row, inherits, size_named
 from whydiff.places import Place, family, walk_key
 
 # What a probe is computed from, where that is not "everything before it".
@@ -55,12 +56,13 @@ def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[N
         sources = MADE_FROM.get(probe, MADE_FROM.get(family(probe)))
         inherited = probe in covered or (bool(differing) if sources is None else bool(differing & set(sources)))
         if not inherited and not inherits(finding, lab, differing) and not (named and sources is None):
-            named.append(Named(finding, explain(finding, lab), {}))
+            named.append(Named(finding, explain(finding, lab) if comparable(finding) else [], {}))
+            finding.inside = innermost(rows, finding) if not named[-1].explanations else None
             covered |= {probe for explanation in named[-1].explanations for probe in explanation.covers}
             if finding.kind == CALLS:
                 differing |= {"noise_pred", "latents"}
         elif family(probe) in RECOMPUTED and probe not in differing and not nonfinite(finding) & broken and (
-                explanations := explain(finding, lab)):  # fmt: skip
+                comparable(finding) and (explanations := explain(finding, lab))):  # fmt: skip
             named.append(Named(finding, explanations, {}))
         differing |= {probe, family(probe)}
         broken |= nonfinite(finding)
@@ -84,12 +86,31 @@ def _missing(lab: Lab) -> list[Finding]:
 def _finding(lab: Lab, probe: str, group: list[Row]) -> Finding:
     reference, candidate = {}, {}
     for row in group:
+        if row.estimated:
+            continue
         reference[row.place] = lab.traces["reference"][row.place]
         pair = lab.pair(row.place, lab.traces["candidate"][row.place])
         if pair is not None:
             candidate[row.place] = pair[1]
     first = group[0]
-    return Finding(probe, [row.place for row in group], reference, candidate, first.difference, first.floor, first.why)
+    return Finding(probe, [row.place for row in group], reference, candidate, first.difference, first.floor,
+                   first.why or (WORDS if first.estimated else ""))
+
+
+def comparable(finding: Finding) -> bool:
+    """Are there tensors for an experiment? Of places with fingerprints there are none."""
+    return bool(finding.reference) or finding.kind != VALUES
+
+
+def innermost(rows: list[Row], finding: Finding) -> dict | None:
+    """The first recorded module that departs at an unexplained output of a network, all of whose inputs agree."""
+    if finding.probe not in LOOKED_INTO:
+        return None
+    place = finding.place
+    same = (r for r in rows if r.place.probe == "modules" and r.stands_out and r.place.stage == place.stage
+            and (r.place.step, r.place.branch) == (place.step, place.branch))  # fmt: skip
+    first = next(same, None)
+    return None if first is None else {"module": first.place.module, "difference": first.difference, "noise_floor": first.floor}
 
 
 def settings_differ(lab: Lab) -> list[Named]:

@@ -43,7 +43,7 @@ class FileRecorder(Recorder):
         if level not in LEVELS:
             raise Trouble(f"level {level!r} is not known. Use {' or '.join(LEVELS)}.")
         injection = Injection(inject, at) if inject else None
-        super().__init__(modules=_list(modules), substitute=injection, keep=False)
+        super().__init__(modules=_list(modules), substitute=injection, keep=False, notes=True)
         self.out, self.level, self.injection = str(out), level, injection
         self.lock = threading.RLock()
         self.learnt: dict[str, dict] = {"producer": {}, "settings": {}}
@@ -103,7 +103,7 @@ class FileRecorder(Recorder):
 
         kind = subject if inspect.isroutine(subject) else type(subject)
         package = (kind.__module__ or "").split(".")[0]
-        noted = {"calls": self.trace.calls, "components": configurations(subject)}
+        noted = {"calls": self.trace.calls, "encoders": self.trace.encoders, "components": configurations(subject)}
         self.learnt["producer"] = {"package": package, "version": package_version(package), "name": f"{kind.__module__}.{kind.__qualname__}",
                                    "code": code_fingerprint(subject), **{k: v for k, v in noted.items() if v}}  # fmt: skip
 
