@@ -10,8 +10,9 @@ from whydiff.causes.finding import ABSENT, CALLS, VALUES, Explanation, Finding
 from whydiff.causes.registry import explain
 from whydiff.engine.lab import Lab
 from whydiff.engine.missing import call_counts, left_out
-from whydiff.engine.sketched import WORDS
+from whydiff.engine.sketched import words_of
 from whydiff.engine.walk import LOOKED_INTO, Named, Row, inherits, size_named
+from whydiff.evidence.trace import Trace
 from whydiff.places import Place, family, walk_key
 
 # What a probe is computed from, where that is not "everything before it".
@@ -43,11 +44,7 @@ def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[N
     broken: set[str] = set()  # sides that have values that are not finite: where they first appear is their place
     covered: set[str] = set()  # further probes that an explanation explains
     missing = _missing(lab)
-    grouped: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.stands_out and not row.place.probe.startswith("modules"):
-            grouped.setdefault(row.place.probe, []).append(row)
-    found = sorted([*(_finding(lab, probe, group) for probe, group in grouped.items()), *missing], key=lambda f: walk_key(f.place))
+    found = sorted([*findings(lab, rows), *missing], key=lambda f: walk_key(f.place))
     predictions = any(f.probe.startswith("noise_pred") for f in found)
     for finding in found:
         probe = finding.probe
@@ -83,18 +80,28 @@ def _missing(lab: Lab) -> list[Finding]:
     return left_out(reference, candidate) + ([calls] if calls is not None and not longer else [])
 
 
-def _finding(lab: Lab, probe: str, group: list[Row]) -> Finding:
+def findings(lab: Lab, rows: list[Row], candidate: Trace | None = None) -> list[Finding]:
+    """The rows that stand out, one finding for each probe, in walking order. `candidate`: its trace, where that is another one."""
+    trace = candidate or lab.traces["candidate"]
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.stands_out and not row.place.probe.startswith("modules"):
+            grouped.setdefault(row.place.probe, []).append(row)
+    return [_finding(lab, probe, group, trace) for probe, group in grouped.items()]
+
+
+def _finding(lab: Lab, probe: str, group: list[Row], trace: Trace) -> Finding:
     reference, candidate = {}, {}
     for row in group:
         if row.estimated:
             continue
         reference[row.place] = lab.traces["reference"][row.place]
-        pair = lab.pair(row.place, lab.traces["candidate"][row.place])
+        pair = lab.pair(row.place, trace[row.place])
         if pair is not None:
             candidate[row.place] = pair[1]
     first = group[0]
     return Finding(probe, [row.place for row in group], reference, candidate, first.difference, first.floor,
-                   first.why or (WORDS if first.estimated else ""))
+                   first.why or (words_of(lab, first.place, trace) if first.estimated else ""))
 
 
 def comparable(finding: Finding) -> bool:

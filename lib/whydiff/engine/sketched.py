@@ -11,10 +11,11 @@ from whydiff.evidence.floor import STANDS_OUT, Floor, flips_floor, stored_floor
 from whydiff.evidence.tensor_files import tensor_sha256
 from whydiff.evidence.trace import Event, Sketched, Trace, dtype_name
 from whydiff.measure.pictures import round_to_8_bit
-from whydiff.measure.sketches import ERROR, RESOLUTION, SIZE, Sketch, correlation, distance, sketch_of
+from whydiff.measure.sketches import ERROR, RESOLUTION, SIZE, Sketch, affine, correlation, distance, sketch_of
 from whydiff.places import Place, walk_key
 
 WORDS = f"estimated from sketches, ±{100 * ERROR:.1f} %"
+_ON_A_LINE = 1e-5  # relative distance from a line at most: float32 rounding of the values and of the sketches
 _EIGHT_BIT = 1 / 255 / math.sqrt(12)  # root mean square of what rounding to 8 bit changes, of values in [0, 1]
 
 
@@ -29,22 +30,24 @@ def sketched(lab: Lab) -> bool:
     return any(trace is not None and trace.sketches for trace in lab.traces.values())
 
 
-def sketch_rows(lab: Lab) -> list[Row]:
-    """A row for each such place, its difference estimated."""
+def sketch_rows(lab: Lab, layouts: bool = True) -> list[Row]:
+    """A row for each such place, its difference estimated. `layouts`: the same values in another shape are no difference."""
     reference, candidate = lab.traces["reference"], lab.traces["candidate"]
     if not (reference.sketches or candidate.sketches):
         return []
     places = places_of(reference, candidate)
     if places:
         lab.notes.append(f"differences at {len(places)} of the places compared are {WORDS} in 95 of 100 cases ({SIZE} numbers for a tensor)")
-    return [row_of(place, _held(reference, place), _held(candidate, place), lab.floor) for place in places]
+    return [row_of(place, _held(reference, place), _held(candidate, place), lab.floor, layouts) for place in places]
 
 
-def row_of(place: Place, mine: Event | Sketched, theirs: Event | Sketched, floors: Floor) -> Row:
+def row_of(place: Place, mine: Event | Sketched, theirs: Event | Sketched, floors: Floor, layouts: bool = True) -> Row:
     """One place, by what is held of it on either side."""
     floor = max(floors.of_run(place, finer(mine.tensor, theirs.tensor)), RESOLUTION)
-    if mine.tensor.numel() != theirs.tensor.numel():
-        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.tensor.shape)} against {tuple(theirs.tensor.shape)}", estimated=True)
+    shapes = f"shapes differ: {tuple(mine.tensor.shape)} against {tuple(theirs.tensor.shape)}"
+    same_shape = mine.tensor.shape == theirs.tensor.shape
+    if mine.tensor.numel() != theirs.tensor.numel() or not (layouts or same_shape):
+        return Row(place, None, 0.0, why=shapes, estimated=True)
     if _bits_equal(mine, theirs):
         return Row(place, 0.0, floor, equal=True)
     a, b, rounding = _pair(place, mine, theirs)
@@ -52,10 +55,10 @@ def row_of(place: Place, mine: Event | Sketched, theirs: Event | Sketched, floor
         return Row(place, None, floor, why=_not_finite(a.count - b.count), estimated=True)
     floor = max(floor, rounding * math.sqrt(a.count) / max(a.size, 1e-300), _flips(place, mine, theirs, a, floors))
     difference = distance(a, b)
-    if mine.tensor.shape != theirs.tensor.shape and difference > STANDS_OUT * floor and a.unordered != b.unordered:
-        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.tensor.shape)} against {tuple(theirs.tensor.shape)}", estimated=True)
-    if mine.tensor.shape != theirs.tensor.shape and a.unordered == b.unordered:
+    if not same_shape and a.unordered == b.unordered:
         difference = 0.0  # the same values in another layout
+    if not same_shape and difference > STANDS_OUT * floor:
+        return Row(place, None, 0.0, why=shapes, estimated=True)
     if not math.isfinite(difference):
         return Row(place, None, floor, why="the reference is zero", estimated=True)
     return Row(place, difference, floor, equal=difference == 0.0, estimated=True)
@@ -114,6 +117,17 @@ def estimates(reference: Trace, candidate: Trace) -> dict[Place, Estimate]:
 
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.3g}")
+
+
+def words_of(lab: Lab, place: Place, candidate: Trace) -> str:
+    """How a difference is known, and the line on which the candidate's values lie, if they do."""
+    fitted = affine(*_pair(place, _held(lab.traces["reference"], place), _held(candidate, place))[:2])
+    if fitted is None or fitted[2] > _ON_A_LINE:
+        return WORDS
+    scale, offset, _ = fitted
+    scaled = "reference" if abs(scale - 1) < _ON_A_LINE else f"{scale:.5g} × reference"
+    shifted = f" {'+' if offset > 0 else '-'} {abs(offset):.5g}" if abs(offset) > _ON_A_LINE * max(1.0, abs(scale)) else ""
+    return WORDS if scaled + shifted == "reference" else f"candidate = {scaled}{shifted}; {WORDS}"
 
 
 def _held(trace: Trace, place: Place) -> Event | Sketched:

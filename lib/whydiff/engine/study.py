@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 
 from whydiff.causes import size
-from whydiff.engine import neighbours, noise_floor, summary
+from whydiff.engine import neighbours, noise_floor, rounds, summary
 from whydiff.engine.agreement import check_vacuous
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.effects import image_effects
@@ -98,7 +98,7 @@ def examine(lab: Lab) -> Study:
     if all(trace is not None for trace in lab.traces.values()):
         if not sizes:
             lab.find_layouts(lab.traces["candidate"])
-        found.rows = sorted([*compare_runs(lab), *sketch_rows(lab)], key=lambda row: walk_key(row.place))
+        found.rows = sorted([*compare_runs(lab), *sketch_rows(lab, layouts=not sizes)], key=lambda row: walk_key(row.place))
     effects = search(found, sizes)
     if not found.named and not any(leak.explanations for leak in leaks) and not any(row.stands_out for row in found.rows):
         with lab.as_far_as_runs_allow("looking for what a request leaves behind"):
@@ -121,7 +121,13 @@ def search(found: Study, sizes: list) -> dict[int, float | None]:
         with lab.as_far_as_runs_allow("the share of each cause in the image"):
             image_effects(lab, found.named, effects)
     if patient is None or not found.rows or (lab.exhausted and not found.named):
+        done = rounds.load(lab)
         found.named = walk_recorded(lab, found.rows, sizes)
+        whole = next((r for r in done if not r.at), None)
+        if whole is not None and not sizes:
+            found.added, found.named = rounds.walk_round(lab, whole)
+        if found.named:
+            rounds.conclude_rounds(lab, done, found.named, effects)
     return effects
 
 

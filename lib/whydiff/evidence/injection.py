@@ -39,7 +39,7 @@ class Injection:
         self.alone: dict[str, str] = {}  # place -> why nothing was put there
 
     def wants(self, place: Place) -> bool:
-        return not self.at or any(_matches(glob, place) for glob in self.at)
+        return not self.at or any(matches(glob, place) for glob in self.at)
 
     def __call__(self, place: Place, own: torch.Tensor) -> torch.Tensor | None:
         if not self.wants(place):
@@ -78,7 +78,8 @@ class Injection:
         return {"from": self.folder.name, "sha256": self.digest, "at": self.at}
 
 
-def _matches(glob: str, place: Place) -> bool:
+def matches(glob: str, place: Place) -> bool:
+    """Does a glob over probes and modules, perhaps with @STEP, mean this place?"""
     name, _, step = glob.partition("@")
     if step and str(place.step) != step:
         return False

@@ -15,6 +15,7 @@ import pathlib
 import runpy
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 
 import torch
@@ -46,6 +47,7 @@ class FileRecorder(Recorder):
         super().__init__(modules=_list(modules), substitute=injection, keep=False, notes=True)
         self.out, self.level, self.injection = str(out), level, injection
         self.lock = threading.RLock()
+        self.shown: dict[str, tuple] = {}  # by name: the step, and a weak reference to what the run went on with
         self.learnt: dict[str, dict] = {"producer": {}, "settings": {}}
         self.file: TraceWriter | None = None
         self.writer = self  # `write` opens the file
@@ -54,7 +56,13 @@ class FileRecorder(Recorder):
         if _untouchable(tensor):
             return tensor
         with self.lock:
-            return super().observe(name, tensor, step=step, branch=branch, module=module, component=component)
+            # A tap and a probe point that show one tensor under one name are one place, whichever comes first.
+            before = self.shown.get(name)
+            if module is None and before is not None and before[0] == step and before[1]() is tensor:
+                return tensor
+            given = super().observe(name, tensor, step=step, branch=branch, module=module, component=component)
+            self.shown[name] = (step, weakref.ref(given))
+            return given
 
     def write(self, event: Event) -> None:
         if self.file is None or self.file.pid != os.getpid():  # a forked child writes a trace of its own

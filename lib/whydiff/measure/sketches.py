@@ -138,3 +138,12 @@ def correlation(a: Sketch, b: Sketch) -> float | None:
     for _ in range(3):
         found = dot - found / (1 + found**2) * surplus
     return max(-1.0, min(1.0, found))
+
+
+def affine(a: Sketch, b: Sketch) -> tuple[float, float, float] | None:
+    """(scale, offset, ‖b - scale a - offset‖ / ‖b‖) of the line that fits b to a; exact where b lies on it. None for constants."""
+    if not (a.norm > 1e-12 * a.size and b.norm > 1e-12 * b.size):
+        return None
+    x, y = a.values.double(), b.values.double()
+    scale = float(x @ y) / float(x @ x)
+    return scale, b.mean - scale * a.mean, float(torch.linalg.vector_norm(y - scale * x)) / b.size
