@@ -16,7 +16,7 @@ import torch
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.archives import is_archive, unpacked
 from whydiff.evidence.tensor_files import tensor_sha256
-from whydiff.measure.sketches import Sketch
+from whydiff.measure.sketches import Moments, Sketch, deviation, moments, numbers, sketch_of
 from whydiff.places import Place, walk_key
 
 
@@ -24,13 +24,16 @@ def tensor_stats(tensor: torch.Tensor) -> dict:
     """Mean, std, min, max of the finite values and the number of non-finite ones."""
     if tensor.numel() == 0 or tensor.is_complex():
         return {"mean": None, "std": None, "min": None, "max": None, "nonfinite": 0}
-    values = tensor.detach().to(torch.float64).flatten()
-    finite = values[values.isfinite()]
-    nonfinite = values.numel() - finite.numel()
-    if not finite.numel():
-        return {"mean": None, "std": None, "min": None, "max": None, "nonfinite": nonfinite}
-    return {"mean": finite.mean().item(), "std": finite.std(correction=0).item(), "min": finite.min().item(),
-            "max": finite.max().item(), "nonfinite": nonfinite}  # fmt: skip
+    values = numbers(tensor)
+    found = moments(values)
+    return stats_of(found, deviation(values, found), len(values))
+
+
+def stats_of(found: Moments, norm: float, count: int) -> dict:
+    """A line's `stats` from moments already taken, the norm of the values less their mean, and their number."""
+    if not found.count:
+        return {"mean": None, "std": None, "min": None, "max": None, "nonfinite": count}
+    return {"mean": found.mean, "std": norm / found.count**0.5, "min": found.low, "max": found.high, "nonfinite": count - found.count}
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -48,12 +51,20 @@ class Event:
 
     injected: bool = False  # the run went on with another side's value
 
-    def to_line(self) -> dict:
+    def to_line(self, stats: dict | None = None) -> dict:
         """What a trace says of it, but for where its values lie."""
         place = dataclasses.asdict(self.place)
         return {"probe": place.pop("probe"), **place, "component": self.component, "shape": list(self.tensor.shape),
                 "dtype": dtype_name(self.tensor), "device": self.device, "sha256": tensor_sha256(self.tensor),
-                "stats": tensor_stats(self.tensor), **({"injected": True} if self.injected else {})}  # fmt: skip
+                "stats": stats or tensor_stats(self.tensor), **({"injected": True} if self.injected else {})}  # fmt: skip
+
+    def sketched_line(self) -> dict:
+        """The line of a fingerprint."""
+        values = numbers(self.tensor)
+        found = moments(values)
+        made = sketch_of(self.tensor, found)
+        stats = None if self.tensor.is_complex() else stats_of(found, made.norm, len(values))
+        return self.to_line(stats) | {"sketch": made.to_dict()}
 
 
 @dataclasses.dataclass

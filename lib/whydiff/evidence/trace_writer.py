@@ -12,7 +12,6 @@ import threading
 from whydiff.errors import Trouble
 from whydiff.evidence.tensor_files import save_tensors, storable
 from whydiff.evidence.trace import Event, Sketched
-from whydiff.measure.sketches import sketch_of
 from whydiff.places import walk_key
 
 FLUSH_BYTES = 8 << 20
@@ -60,7 +59,7 @@ class TraceWriter:
         event = dataclasses.replace(event, tensor=storable(event.tensor))
         with self.lock:
             if self.level == "fingerprint" and event.tensor.numel() > WHOLE:
-                self._line(event.to_line() | {"sketch": sketch_of(event.tensor).to_dict()})
+                self._line(event.sketched_line())
                 return
             self.pending.append(event)
             self.pending_bytes += event.tensor.numel() * event.tensor.element_size()

@@ -21,7 +21,7 @@ RESOLUTION = 2.0**-24  # of a distance relative to the tensor's norm: sketches a
 SAMPLE = 4096  # elements whose quantiles are kept
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 VERSION = 1  # of the hashes and of what is stored: sketches of two versions are not compared
-_BLOCK = 1 << 18  # elements that share a table of hashes
+_BLOCK = 1 << 16  # elements that share a table of hashes, and that are looked at together: they fit a processor's cache
 
 
 def mixed(x: torch.Tensor) -> torch.Tensor:
@@ -39,14 +39,62 @@ def _table() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def sketch(values: torch.Tensor) -> torch.Tensor:
-    """(n,) float64 -> (SIZE,) float64, in one pass. Blocks share a table; each is rolled by an amount and has a sign of its own."""
-    buckets, signs = _table()
+    """(n,) numbers -> (SIZE,) float64, linear."""
     total = torch.zeros(SIZE, dtype=torch.float64)
-    for number, piece in enumerate(values.split(_BLOCK)):
-        part = torch.bincount(buckets[: len(piece)], weights=piece * signs[: len(piece)], minlength=SIZE)
-        bits = int(mixed(torch.tensor([number + 1], dtype=torch.int64))[0])
-        total += part.roll(number * 797) * (1 - 2 * (bits & 1))  # 797 is odd: no two of the first SIZE blocks are rolled alike
+    for number, piece in enumerate(blocks(values)):
+        total += _part(number, piece)
     return total
+
+
+def blocks(values: torch.Tensor):
+    """The values in float64, some at a time; what is not finite as it is."""
+    for piece in values.split(_BLOCK):
+        yield piece.to(torch.float64)
+
+
+def _part(number: int, piece: torch.Tensor) -> torch.Tensor:
+    """What a block adds. Blocks share a table; each is rolled by an amount of its own and has a sign of its own."""
+    buckets, signs = _table()
+    part = torch.bincount(buckets[: len(piece)], weights=piece * signs[: len(piece)], minlength=SIZE)
+    bits = int(mixed(torch.tensor([number + 1], dtype=torch.int64))[0])
+    return part.roll(number * 797) * (1 - 2 * (bits & 1))  # 797 is odd: no two of the first SIZE blocks are rolled alike
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Of the finite values: how many, their mean and extremes (NaN where there are none)."""
+
+    count: int
+    mean: float
+    low: float
+    high: float
+
+
+def moments(values: torch.Tensor) -> Moments:
+    """One pass over (n,) numbers."""
+    count, total, low, high = 0, 0.0, math.inf, -math.inf
+    for piece in blocks(values):
+        least, most = piece.aminmax()  # NaN and infinities show in one of them
+        if not math.isfinite(float(least) + float(most)):
+            piece = piece[piece.isfinite()]
+            if not len(piece):
+                continue
+            least, most = piece.aminmax()
+        count, total = count + len(piece), total + float(piece.sum())
+        low, high = min(low, float(least)), max(high, float(most))
+    return Moments(count, total / count, low, high) if count else Moments(0, math.nan, math.nan, math.nan)
+
+
+def centred(values: torch.Tensor, of: Moments):
+    """(the block, less the mean, 0 where it is not finite) of each block."""
+    for piece in blocks(values):
+        left = piece - of.mean if of.count else torch.zeros_like(piece)
+        yield piece, left if of.count == len(values) else torch.where(piece.isfinite(), left, 0.0)
+
+
+def deviation(values: torch.Tensor, of: Moments) -> float:
+    """The norm of the finite values less their mean."""
+    return math.sqrt(sum(float(left @ left) for _, left in centred(values, of)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,17 +137,23 @@ class Sketch:
             raise ValueError(f"no sketch ({type(error).__name__}: {error})") from None
 
 
-def sketch_of(tensor: torch.Tensor) -> Sketch:
-    """The sketch of a tensor of any shape and type."""
+def numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """(n,) real numbers on the CPU; a complex one is two."""
     tensor = tensor.detach().cpu()
-    values = (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).reshape(-1).to(torch.float64)
-    finite = values.isfinite()
-    count = int(finite.sum())
-    kept = values if count == len(values) else torch.where(finite, values, 0.0)
-    mean = float(kept.sum()) / max(1, count)
-    centred = kept - mean if count == len(values) else torch.where(finite, kept - mean, 0.0)
-    return Sketch(sketch(centred).to(torch.float32), count, mean, float(torch.linalg.vector_norm(centred)), _quantiles(values),
-                  int(mixed((values + 0.0).view(torch.int64)).sum()))  # fmt: skip
+    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).reshape(-1)
+
+
+def sketch_of(tensor: torch.Tensor, known: Moments | None = None) -> Sketch:
+    """The sketch of a tensor of any shape and type. `known`: its moments, if they were taken already."""
+    values = numbers(tensor)
+    found = known or moments(values)
+    total, square, unordered = torch.zeros(SIZE, dtype=torch.float64), 0.0, 0
+    for number, (piece, left) in enumerate(centred(values, found)):
+        total += _part(number, left)
+        square += float(left @ left)
+        unordered += int(mixed((piece + 0.0).view(torch.int64)).sum())  # -0 is 0
+    return Sketch(total.to(torch.float32), found.count, found.mean if found.count else 0.0, math.sqrt(square), _quantiles(values),
+                  unordered % 2**64)  # fmt: skip
 
 
 def _quantiles(values: torch.Tensor) -> list[float]:
@@ -107,6 +161,7 @@ def _quantiles(values: torch.Tensor) -> list[float]:
     if len(values) > SAMPLE:
         at = (torch.arange(SAMPLE, dtype=torch.float64) + 0.5) * 0.6180339887498949 % 1
         values = values[(at * len(values)).long().clamp_max(len(values) - 1)]
+    values = values.to(torch.float64)
     values = values[values.isfinite()]
     return torch.quantile(values, torch.tensor(QUANTILES, dtype=torch.float64)).tolist() if len(values) else []
 
