@@ -48,13 +48,14 @@ class Networks(Installer):
         self.first = self.last = None
 
     def attach(self, module: torch.nn.Module, name: str | None = None) -> None:
-        name = name or component_of(module)
-        taken, number = self.pipeline.components, 1
-        while name in taken:
+        """Probe points at one network; the second of a kind is `text_encoder_2`."""
+        base = name = name or component_of(module)
+        held, number = self.pipeline.components, 1
+        while name in held:
             number += 1
-            name = f"{name.rpartition('_')[0] if number > 2 else name}_{number}"
-        taken[name] = module
-        held, self.pipeline.components = taken, {name: module}
+            name = f"{base}_{number}"
+        held[name] = module
+        self.pipeline.components = {name: module}  # what the installer's methods look at
         if text_encoders(self.pipeline):
             self.prompt()
         if denoisers(self.pipeline):

@@ -10,7 +10,7 @@ import pathlib
 
 NAME = "whydiff_tap"  # what its users import, and the package that its modules believe to be part of
 START = "whydiff.evidence.standalone"
-_HEAD = '''"""whydiff_tap {version}: record what a diffusion program computes. One file to copy beside it; torch 2.0 or later is all it needs.
+_HEAD = '''"""whydiff_tap {version}: record what a diffusion program computes. One file to copy beside it; torch 2.1 or later is all it needs.
 
     from whydiff_tap import tap, record, recording          # in code that you may edit
     latents = tap("latents", latents, step=i)               # one comparison when nothing records

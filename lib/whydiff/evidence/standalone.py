@@ -50,10 +50,11 @@ class FileRecorder(Recorder):
         self.shown: dict[str, tuple] = {}  # by name: the step, and a weak reference to what the run went on with
         self.learnt: dict[str, dict] = {"producer": {}, "settings": {}}
         self.file: TraceWriter | None = None
+        self.given_up = False
         self.writer = self  # `write` opens the file
 
     def observe(self, name, tensor, *, step=None, branch=None, module=None, component=None):
-        if _untouchable(tensor):
+        if self.given_up or _untouchable(tensor):
             return tensor
         with self.lock:
             # A tap and a probe point that show one tensor under one name are one place, whichever comes first.
@@ -65,9 +66,13 @@ class FileRecorder(Recorder):
             return given
 
     def write(self, event: Event) -> None:
-        if self.file is None or self.file.pid != os.getpid():  # a forked child writes a trace of its own
-            self.file = self._opened()
-        self.file.write(event)
+        try:
+            if self.file is None or self.file.pid != os.getpid():  # a forked child writes a trace of its own
+                self.file = self._opened()
+            self.file.write(event)
+        except OSError as error:  # a full disk ends the recording, not the program that is recorded
+            self.given_up = True
+            print(f"whydiff_tap: cannot write to {self.out} ({error}); nothing more is recorded", file=sys.stderr, flush=True)
 
     def _opened(self) -> TraceWriter:
         rank = os.environ.get("RANK", "0")

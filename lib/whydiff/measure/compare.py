@@ -1,5 +1,7 @@
 """How far one tensor is from another, and where."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, fields
 

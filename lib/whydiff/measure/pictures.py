@@ -1,5 +1,7 @@
 """How far one picture is from another, for a viewer."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

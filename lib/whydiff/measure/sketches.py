@@ -48,7 +48,7 @@ def sketch(values: torch.Tensor) -> torch.Tensor:
 
 def blocks(values: torch.Tensor):
     """The values in float64, some at a time; what is not finite as it is."""
-    for piece in values.split(_BLOCK):
+    for piece in values.split(_BLOCK) if len(values) else ():
         yield piece.to(torch.float64)
 
 
@@ -151,9 +151,15 @@ def sketch_of(tensor: torch.Tensor, known: Moments | None = None) -> Sketch:
     for number, (piece, left) in enumerate(centred(values, found)):
         total += _part(number, left)
         square += float(left @ left)
-        unordered += int(mixed((piece + 0.0).view(torch.int64)).sum())  # -0 is 0
+        unordered += _unordered(piece)
     return Sketch(total.to(torch.float32), found.count, found.mean if found.count else 0.0, math.sqrt(square), _quantiles(values),
                   unordered % 2**64)  # fmt: skip
+
+
+def _unordered(piece: torch.Tensor) -> int:
+    """A sum over the mixed bits of the values, the same in every order."""
+    bits = (piece + 0.0).view(torch.int64).mul_(-7046029254386353131)  # -0 is 0
+    return int(bits.bitwise_xor_(bits >> 32).mul_(-4417276706812531889).sum())
 
 
 def _quantiles(values: torch.Tensor) -> list[float]:

@@ -1,5 +1,7 @@
 """What counts as a tensor here: torch, numpy, PIL, numbers and lists of them, read without changing a value."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor
