@@ -121,3 +121,19 @@ def test_a_fingerprint_that_was_read_can_be_saved_again(tmp_path):
     again = read_trace(read_trace(a).save(tmp_path / "again"))
     assert again.sketches[Place("latents", 0)].sha256 == read_trace(a).sketches[Place("latents", 0)].sha256
     assert torch.equal(again.sketches[Place("latents", 0)].sketch.values, read_trace(a).sketches[Place("latents", 0)].sketch.values)
+
+
+@pytest.mark.parametrize("level", ["full", "fingerprint"])
+def test_the_first_recorded_module_that_departs_is_named_where_the_network_s_inputs_agree(tmp_path, level):
+    for name, error in (("a", 0.0), ("b", 0.1)):
+        trace, x = Trace(), normal(1, 3000)
+        late = x + error * normal(1, 3000, seed=1)
+        seen = [("latent_model_input", None, x), ("modules", "transformer/first", x), ("modules", "transformer/second", late),
+                ("modules", "transformer/third", late), ("noise_pred_text", None, late)]  # fmt: skip
+        for step in range(2):
+            for probe, module, value in seen:
+                trace.add(Event(Place(probe, step, module=module), value, component="transformer"))
+        trace.save(tmp_path / name, level)
+    found = verdict(tmp_path, "a", "b")
+    assert (found.first_divergence["probe"], found.first_divergence["step"]) == ("noise_pred_text", 0)
+    assert found.first_divergence["module"] == found.unexplained[0]["module"] == "transformer/second"

@@ -113,6 +113,8 @@ def search(found: Study, sizes: list) -> dict[int, float | None]:
     lab, effects = found.lab, {}
     patient = lab.patient if not sketched(lab) else None  # a fingerprint cannot be put into a run
     if patient is not None and found.rows:
+        if found.case.candidate.injected:
+            lab.notes.append(f"candidate.injected was not looked at: the {patient} is live, so its repairs are made here")
         with lab.as_far_as_runs_allow("the search for causes"):
             found.added = walk(lab, sizes, found.named)
         if lab.exhausted and found.named and not found.named[-1].explanations:

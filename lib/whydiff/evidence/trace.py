@@ -114,6 +114,8 @@ class Trace:
         """The tensor at a place; a bare probe name means its first place. Raises Trouble with the recorded names."""
         if isinstance(place, str):
             place = next((p for p in self.events if p.probe == place), Place(place))
+        if place in self.sketches:
+            raise Trouble(f"of {str(place)!r} only a fingerprint was recorded. Record at level full where its values are needed.")
         if place not in self.events:
             raise Trouble(f"{str(place)!r} was not recorded.{did_you_mean(place.probe, self.probes())} "
                           f"Recorded: {', '.join(self.probes()) or 'nothing'}. To record it, call "
