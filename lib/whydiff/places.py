@@ -66,13 +66,15 @@ def stage_of(probe: str, module: str | None = None) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a tensor was seen. `step` counts from 0; `occurrence` counts repeats within a step and branch from 0."""
+    """Where a tensor was seen. `step` counts from 0; `occurrence` counts repeats within a step and branch from 0; `rank` is the
+    process of a parallel run that saw it."""
 
     probe: str
     step: int | None = None
     branch: str | None = None
     occurrence: int = 0
     module: str | None = None
+    rank: int | None = None
 
     @property
     def stage(self) -> str:
@@ -86,6 +88,8 @@ class Place:
             where.append(self.branch)
         if self.occurrence:
             where.append(f"occurrence {self.occurrence}")
+        if self.rank is not None:
+            where.append(f"rank {self.rank}")
         return ", ".join(where)
 
     def to_dict(self) -> dict:
@@ -95,6 +99,8 @@ class Place:
             place["branch"] = self.branch
         if self.occurrence:
             place["occurrence"] = self.occurrence
+        if self.rank is not None:
+            place["rank"] = self.rank
         return place
 
 

@@ -2,12 +2,14 @@
 
 from recorded_lab import finding, lab_of, normal, trace
 
+from whydiff.causes.concentration import concentration
 from whydiff.causes.describe import describe_relation
 
 
 def described(mine, theirs, probe="latents"):
     lab = lab_of(trace({probe: mine}), trace({probe: theirs}))
-    return describe_relation(finding(lab, probe))
+    found = finding(lab, probe)
+    return describe_relation(found, concentration(found, None)[1])
 
 
 def test_relations_places_and_unrelated_values():

@@ -1,10 +1,12 @@
 """Experiments between modules of two implementations of different making."""
 
 import torch
+from inside_toys import lab
 from torch import nn
 
 from whydiff.causes.inside import operations, submodules, tables
 from whydiff.causes.inside.between import Between
+from whydiff.causes.inside.explain import explain
 from whydiff.evidence.calls import CallRecorder
 from whydiff.evidence.floor import own_ulp
 
@@ -81,6 +83,18 @@ def test_all_norms_of_queries_and_keys_left_out_are_named_together():
     for child in (False, True):
         found = submodules.explain(between(Block(), Plain(norms=False), child), None)
         assert found.id == "qk-norm-config" and found.departs == "candidate"
+
+
+def test_the_place_further_outwards_is_asked_only_where_the_first_explains_nothing():
+    norms, unknown = between(Block(), Plain(norms=False)), between(Block(Squared()), Plain())
+    unknown.instead = norms
+    causes, left = explain([unknown], None, lab())
+    assert [cause.id for cause in causes] == ["qk-norm-config"] and not left
+    unknown.instead, norms.instead = None, unknown
+    causes, left = explain([norms], None, lab())
+    assert [cause.id for cause in causes] == ["qk-norm-config"] and not left
+    causes, left = explain([unknown], None, lab())
+    assert not causes and len(left) == 1
 
 
 class Chunked(nn.Module):

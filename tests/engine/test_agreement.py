@@ -1,5 +1,7 @@
 """What agreement is worth, and what a toy pipeline's disagreements are called. Every side here runs in milliseconds."""
 
+import threading
+
 import pytest
 import torch
 
@@ -51,6 +53,22 @@ def test_two_copies_of_one_class_are_vacuous_and_another_attribute_is_not():
 
     assert diagnose(Side(1.0), Side(1.0)).verdict == "vacuous"
     assert diagnose(Side(1.0), Side(0.5)).verdict == "different"
+
+
+def test_twins_whose_tensors_differ_are_not_vacuous():
+    """Something that no look at code and attributes shows differs, so that agreement to the noise does prove something."""
+    hidden = threading.local()
+    hidden.scales = {}
+
+    class Side:
+        def __call__(self, prompt="", seed=0):
+            return sampler(prompt, seed, noise_scale=hidden.scales[id(self)])
+
+    one, other = Side(), Side()
+    hidden.scales |= {id(one): 1.0, id(other): 1.0}
+    assert diagnose(one, other).verdict == "vacuous"
+    hidden.scales[id(other)] += 2e-7
+    assert diagnose(one, other).verdict == "within_noise"
 
 
 def test_closures_over_different_values_are_not_the_same_thing():

@@ -46,6 +46,17 @@ def test_border_head_padding_and_grid():
     assert packed == "100 % of the squared error in the last frame"
 
 
+def test_heads_side_by_side_in_the_last_axis_are_told_apart():
+    words = at_a_glance(*spoiled((1, 10, 24), EVERYTHING, EVERYTHING, slice(6, 12)), "modules", heads=4)
+    assert words == "100 % of the squared error in head 1"
+
+
+def test_a_profile_that_is_kept_has_few_bars_and_all_of_the_error():
+    entry = profile(*spoiled((1, 100, 2), EVERYTHING, slice(99, 100)), "prompt_embeds")[0].to_dict(most=48)
+    assert entry["axis"] == "token" and entry["size"] == 100 and len(entry["shares"]) == 48
+    assert entry["shares"][-1] == pytest.approx(1) and sum(entry["shares"][:-1]) == 0
+
+
 def test_shares_sum_to_one():
     for entry in profile(*spoiled((2, 4, 6, 8), EVERYTHING), "latents"):
         assert sum(entry.shares) == pytest.approx(1)

@@ -41,8 +41,17 @@ def audit(study, step: int | None = None) -> AuditResult:
             "stands out",
         ),
         tuple(probe_rows(study)),
-        {"strip": tuple(strip(study)), "growth": growth(study), "modules": walk, "pairs": pair_table(walk)},
+        {"profile": profile(study), "strip": tuple(strip(study)), "growth": growth(study), "modules": walk, "pairs": pair_table(walk)},
     )
+
+
+def profile(study) -> tuple[list[dict], str]:
+    """Where in its tensor the first difference sits (the first unexplained one, if there is any), and its place in words."""
+    verdict = study.verdict
+    for entry in (*verdict.unexplained, verdict.first_divergence or {}):
+        if entry.get("profile"):
+            return entry["profile"], where(entry)
+    return [], ""
 
 
 def probe_rows(study):

@@ -6,15 +6,14 @@ import math
 
 from whydiff.causes.finding import Finding
 from whydiff.errors import Trouble
-from whydiff.measure.profiles import at_a_glance
 from whydiff.measure.relations import find_relation
 
 MOST_ELEMENTS = 1 << 22  # beyond, a search takes longer than it is worth
 FEWEST = 256  # values from which a correlation can be told from chance
 
 
-def describe_relation(finding: Finding) -> str:
-    """One phrase, or "" where nothing simple can be said. It describes and explains nothing."""
+def describe_relation(finding: Finding, where: str = "") -> str:
+    """One phrase, or "" where nothing simple can be said; `where` it sits. It describes and explains nothing."""
     if finding.place not in finding.candidate:
         return ""
     reference, candidate = finding.reference[finding.place], finding.candidate[finding.place]
@@ -25,7 +24,6 @@ def describe_relation(finding: Finding) -> str:
     except Trouble:
         return ""
     words = relation.words if relation is not None and relation.kind not in ("identical", "rounding_error") else ""
-    where = at_a_glance(reference, candidate, finding.probe)
     if not words and not where:
         words = _unrelated(reference, candidate)
     return "; ".join(part for part in (words, where) if part)

@@ -32,6 +32,7 @@ class Finding:
     why: str = ""
     kind: str = VALUES
     inside: dict[str, Any] | None = None  # the module that makes the difference, where it was found, with its own figures
+    culprit: Any = None  # that module with its recorded calls, as `causes.inside` keeps it
 
     @property
     def place(self) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whydiff.causes.concentration import concentration
 from whydiff.causes.describe import describe_relation
 from whydiff.causes.finding import Explanation
 from whydiff.engine import summary
@@ -28,15 +29,18 @@ def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], ef
             gaps = steps != list(range(steps[0], steps[0] + len(steps))) if steps else False
             verdict.causes.append(_cause(explanation, place, steps=sorted(set(steps)) if gaps else None, image_effect=effects.get(id(entry))))
         if not entry.explanations:
-            entry.finding.why = entry.finding.why or describe_relation(entry.finding)
-            verdict.unexplained.append(entry.finding.inmost(source))
+            profile, sits = concentration(entry.finding, lab.traces["reference"])
+            entry.finding.why = entry.finding.why or describe_relation(entry.finding, sits)
+            verdict.unexplained.append(entry.finding.inmost(source) | ({"profile": profile} if profile else {}))
     for leak in leaks:
         verdict.causes += [_cause(explanation, leak.finding.place, stage="state_leakage") for explanation in leak.explanations]
         if not leak.explanations:
             verdict.unexplained.append(leak.entry)
     if named:
         first = named[0].finding
+        profile, _ = concentration(first, lab.traces["reference"])
         verdict.first_divergence = first.to_dict(source) | {"module": (first.inside or {}).get("module", first.place.module)}
+        verdict.first_divergence |= {"profile": profile} if profile else {}
     elif leaks:
         verdict.first_divergence = {**leaks[0].entry, "floor_source": source}
     verdict.declared = list(lab.declared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from whydiff.engine.lab import Lab
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case, Live, Record, Side
 from whydiff.evidence.environment import environment
+from whydiff.evidence.new_folder import new_folder, refuse_filled
 from whydiff.evidence.trace import Trace
 from whydiff.evidence.trace_writer import LEVELS
 
@@ -22,9 +22,7 @@ def record_side(entry: str, folder, *, build: dict[str, Any], call: dict[str, An
     `floor` also runs it as it is once more, and with its values moved by one ulp; the result is stored in the trace.
     Paths are relative to the current folder. Raises Trouble when the side raises.
     """
-    folder = pathlib.Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Trouble(f"{folder} exists and is not an empty folder. Choose another --out, or remove it first.")
+    refuse_filled(folder)
     side = Side(live=Live(entry=entry, build=dict(build), call=dict(call)))
     # The other side of the case is never looked at.
     case = Case(title=entry, reference=side, candidate=Side(settings={"nothing": None}), record=Record(modules=list(modules)))
@@ -38,17 +36,6 @@ def record_side(entry: str, folder, *, build: dict[str, Any], call: dict[str, An
         noise_floor.measure(lab)
         trace.floor = lab.floor.per_probe()
     trace.environment = trace.environment or environment()
-    draft = folder.with_name(f".{folder.name}.part")
-    _empty(draft)
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    trace.save(draft, level)
-    if folder.exists():
-        folder.rmdir()
-    draft.rename(folder)
+    with new_folder(folder) as draft:
+        trace.save(draft, level)
     return trace
-
-
-def _empty(folder: pathlib.Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

@@ -252,12 +252,12 @@ def look_inside(finding: Finding, lab: Lab, changes: dict) -> tuple[list[Explana
         return [], []
     causes, left = explain_inside(culprits, finding, lab)
     if not causes:
-        finding.inside = left[0].to_dict()
+        finding.inside, finding.culprit = left[0].to_dict(), left[0]
         return [], []
-    finding.inside = culprits[0].to_dict()
+    finding.inside, finding.culprit = culprits[0].to_dict(), culprits[0]
     if repaired is not None and not left:
         causes[0].covers |= closed(lab, repaired, stage)
-    return causes, [dataclasses.replace(finding, inside=entry.to_dict()) for entry in left[:1]]
+    return causes, [dataclasses.replace(finding, inside=entry.to_dict(), culprit=entry) for entry in left[:1]]
 
 
 def closed(lab: Lab, repaired: Trace, stage: str) -> set[str]:

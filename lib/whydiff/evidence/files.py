@@ -27,12 +27,15 @@ def existing(path) -> pathlib.Path:
     return path
 
 
-def read_tensors(path) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name; a file of one tensor or one image has the name "". Raises Trouble if unreadable."""
+def read_tensors(path, as_suffix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a file by name; a file of one tensor or one image has the name "". Raises Trouble if unreadable.
+
+    `as_suffix`: what the file is, where its own suffix does not say.
+    """
     path = existing(path)
     if path.is_dir():
         raise Trouble(f"{path} is a folder; expected a file ({', '.join(TENSORS)}) or an image.")
-    suffix = path.suffix.lower()
+    suffix = as_suffix or path.suffix.lower()
     if suffix in IMAGES:
         return {"": read_image(path)}
     readers = {".npy": _numpy, ".npz": _numpy, ".safetensors": _safetensors}
@@ -56,20 +59,25 @@ def read_image(path: pathlib.Path) -> torch.Tensor:
 
 
 def _torch(path: pathlib.Path) -> dict[str, torch.Tensor]:
+    held = load_plain(path)
+    found = dict(_named(held, ""))
+    if not found:
+        raise Trouble(f"{path}: holds a {type(held).__name__} without tensors.")
+    return found
+
+
+def load_plain(path: pathlib.Path):
+    """What `torch.save` wrote: tensors, and plain values in lists, tuples and dicts. Raises Trouble for anything else."""
     import pickle
     import zipfile
 
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise Trouble(f"{path}: holds more than tensors, and reading it could run code. Save plain tensors: "
                       "torch.save(tensor.cpu(), ...), or use safetensors.") from None  # fmt: skip
     except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise Trouble(f"{path}: cannot be read as a torch file ({_first_line(error)}). Cut short? Copy it again.") from None
-    found = dict(_named(held, ""))
-    if not found:
-        raise Trouble(f"{path}: holds a {type(held).__name__} without tensors.")
-    return found
 
 
 def _named(held, name: str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 
 import torch
@@ -12,6 +13,7 @@ from whydiff.measure.tensors import wide
 
 MOST = 0.95  # the share of the squared error that a part must hold to be called its place
 SMALL = 1 / 3  # and the share of the indices that it may take up
+BARS = 48  # of a profile that is kept or drawn
 PICTURE, VIDEO = ("batch", "row", "column", "channel"), ("batch", "frame", "row", "column", "channel")
 PLANES, CLIP = ("batch", "channel", "row", "column"), ("batch", "channel", "frame", "row", "column")
 TOKENS = ("batch", "token", "channel")
@@ -24,6 +26,12 @@ class Profile:
     axis: int
     name: str
     shares: tuple[float, ...]
+
+    def to_dict(self, most: int = BARS) -> dict:
+        """`{"axis": "token", "size": 512, "shares": [...]}`; a longer axis is cut into `most` parts of nearly equal length."""
+        size = len(self.shares)
+        edges = [i * size // min(size, most) for i in range(min(size, most) + 1)]
+        return {"axis": self.name, "size": size, "shares": [sum(self.shares[a:b]) for a, b in itertools.pairwise(edges)]}
 
     @property
     def concentrated(self) -> tuple[int, int, float] | None:
@@ -60,12 +68,15 @@ def axis_names(shape, probe: str, heads: int | None = None) -> tuple[str, ...]:
 def profile(reference: Tensor, candidate: Tensor, probe: str, grid: tuple[int, ...] | None = None, heads: int | None = None) -> list[Profile]:
     """The squared error along each axis that is longer than 1; nothing where the tensors are equal or not comparable.
 
-    `grid`: (frames, rows, columns) or (rows, columns) of packed tokens, whose axis is then told apart.
+    `grid`: (frames, rows, columns) or (rows, columns) of packed tokens, whose axis is then told apart; `heads`: of an
+    attention, whether they have an axis of their own or lie side by side in the last one, (B, L, heads * channels).
     """
     if reference.shape != candidate.shape or not reference.numel():
         return []
     error = (wide(candidate) - wide(reference)).abs() ** 2
     names = axis_names(reference.shape, probe, heads)
+    if heads and heads > 1 and "head" not in names and names[-1:] == ("channel",) and error.shape[-1] % heads == 0:
+        error, names = error.unflatten(-1, (heads, -1)), (*names[:-1], "head", "channel")
     error = torch.where(error.isfinite(), error, torch.ones_like(error))  # NaN: at least as wrong as anything
     if grid and "token" in names and torch.Size(grid).numel() == reference.shape[names.index("token")]:
         at, parts = names.index("token"), ("frame", "row", "column")[-len(grid) :]

@@ -40,7 +40,7 @@ def contents(study, *, notebooks: list[str], command: str) -> dict:
         "probes": probe_rows(study), "schedules": schedules(study, names), "noise": noise(study),
         "audits": audits(verdict["audits"], notebooks), "command": command, "version": __version__,
         "stage_names": STAGE_NAMES, "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "share": share(verdict["causes"]), "floor_source": study.lab.floor.source,
+        "profiles": profiles(verdict), "share": share(verdict["causes"]), "floor_source": study.lab.floor.source,
     }  # fmt: skip
 
 
@@ -48,6 +48,14 @@ def ranked(causes: list[dict]) -> list[dict]:
     """Causes with the largest share of the image first; `number` is the place in pipeline order."""
     numbered = [cause | {"number": i} for i, cause in enumerate(causes, 1)]
     return sorted(numbered, key=lambda c: (0, 0) if c["image_effect"] is None else (1, -c["image_effect"]))
+
+
+def profiles(verdict: dict) -> list[dict]:
+    """Where in its tensor each unexplained difference sits, or the first difference where all are explained: bars by axis."""
+    entries = verdict["unexplained"] or [verdict["first_divergence"] or {}]
+    return [{"place": where(entry), "bars": [{"axis": axis["axis"], "size": axis["size"], "svg": pictures.profile_bars(axis)}
+                                             for axis in entry["profile"]]}
+            for entry in entries if entry.get("profile")]  # fmt: skip
 
 
 def share(causes: list[dict]) -> bool:

@@ -94,3 +94,21 @@ def curves(series: dict[str, list[float]], y_label: str, width: int = 560, heigh
                 f'<rect class="{kind}" x="{a - 2.5:.1f}" y="{b - 2.5:.1f}" width="5" height="5"/>'
             parts.append(dot)
     return Markup("".join([*parts, "</svg>"]))
+
+
+def profile_bars(entry: dict, width: int = 340, height: int = 120) -> str:
+    """The share of the squared error along one axis, `{"axis", "size", "shares"}` of a verdict, as bars in inline SVG."""
+    from markupsafe import Markup, escape
+
+    left, right, top, bottom = 40, 6, 8, 22
+    shares, high = entry["shares"], max(entry["shares"]) or 1.0
+    step, base = (width - left - right) / len(shares), height - bottom
+    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="share of the error by {escape(entry["axis"])}">',
+             f'<line class="grid" x1="{left}" x2="{width - right}" y1="{base}" y2="{base}"/>',
+             f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{100 * high:.3g} %</text>',
+             f'<text x="{left}" y="{height - 6}">0</text>',
+             f'<text x="{width - right}" y="{height - 6}" text-anchor="end">{entry["size"] - 1}</text>']  # fmt: skip
+    for i, value in enumerate(shares):
+        tall = (base - top) * value / high
+        parts.append(f'<rect class="share" x="{left + i * step:.1f}" y="{base - tall:.1f}" width="{0.85 * step:.1f}" height="{tall:.1f}"/>')
+    return Markup("".join([*parts, "</svg>"]))

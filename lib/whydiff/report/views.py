@@ -7,8 +7,9 @@ from whydiff.report.views_checks import families, flow_expectations, ratio_regio
 from whydiff.report.views_curves import dt_per_step, growth, modules, ranked_causes, sigma_schedules, stage_strip, weights
 from whydiff.report.views_frames import by_frame, fingerprints, kept_detail, seen_frames, visible_counts
 from whydiff.report.views_pictures import latent_channels, noise_pair, pictures, sizes, token_differences
+from whydiff.report.views_profiles import error_profiles
 from whydiff.report.views_steps import shift_intervals, step_times
 
-__all__ = ["by_frame", "dt_per_step", "families", "fingerprints", "flow_expectations", "growth", "kept_detail", "latent_channels",
+__all__ = ["by_frame", "dt_per_step", "error_profiles", "families", "fingerprints", "flow_expectations", "growth", "kept_detail", "latent_channels",
            "modules", "noise_pair", "pictures", "ranked_causes", "ratio_region", "seen_frames", "shift_intervals", "sigma_schedules",
            "sizes", "stage_strip", "step_times", "token_differences", "verdicts_of_checks", "visible_counts", "weights"]  # fmt: skip
