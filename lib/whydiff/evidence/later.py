@@ -15,6 +15,7 @@ import weakref
 import torch
 
 from whydiff.evidence.diffusers_probes import Installer, arguments_of, denoisers, forward_signature, text_encoders
+from whydiff.evidence.fingerprint import RECORDS
 
 PIPELINES = "diffusers.pipelines.pipeline_utils"
 _WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module")  # of torch.compile, DistributedDataParallel, FSDP
@@ -111,6 +112,7 @@ def watching(recorder):
             finally:
                 here.depth -= 1
 
+        setattr(call, RECORDS, True)
         torch.nn.Module.__call__ = call
         stack.callback(setattr, torch.nn.Module, "__call__", original)
         stack.enter_context(_pipelines(recorder, known))
@@ -135,6 +137,7 @@ def _pipelines(recorder, known):
             with recorder.calling(pipeline, args, kwargs) as finish:
                 return finish(original(pipeline, *args, **kwargs))
 
+        setattr(call, RECORDS, True)
         kind.__call__ = call
         undo.callback(setattr, kind, "__call__", original)
 
@@ -145,6 +148,7 @@ def _pipelines(recorder, known):
             before(**kwargs)
             wrap(kind)
 
+        setattr(made, RECORDS, True)
         base.__init_subclass__ = classmethod(made)
         undo.callback(lambda: delattr(base, "__init_subclass__") if "__init_subclass__" in vars(base) else None)
         waiting = [base]

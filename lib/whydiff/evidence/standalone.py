@@ -24,6 +24,7 @@ from whydiff import taps
 from whydiff.errors import Trouble
 from whydiff.evidence.configurations import configurations
 from whydiff.evidence.environment import environment
+from whydiff.evidence.fingerprint import RECORDS, code_fingerprint, package_version
 from whydiff.evidence.injection import Injection
 from whydiff.evidence.later import Networks, watching
 from whydiff.evidence.recorder import Recorder
@@ -112,8 +113,6 @@ class FileRecorder(Recorder):
 
     def describe(self, subject) -> None:
         """Where the code that ran comes from."""
-        from whydiff.evidence.fingerprint import code_fingerprint, package_version
-
         kind = subject if inspect.isroutine(subject) else type(subject)
         package = (kind.__module__ or "").split(".")[0]
         noted = {"calls": self.trace.calls, "encoders": self.trace.encoders, "components": configurations(subject)}
@@ -174,6 +173,7 @@ def _calls(subject, recorder: FileRecorder):
         with recorder.calling(self, args, kwargs) as finish:
             return finish(original(self, *args, **kwargs))
 
+    setattr(call, RECORDS, True)
     owner.__call__ = call
     try:
         yield
