@@ -25,6 +25,7 @@ _PUBLIC = {
     "diagnose": "whydiff.engine.api",
     "study": "whydiff.engine.api",
     "Case": "whydiff.evidence.case",
+    "OnnxModule": "whydiff.evidence.onnx_module",
     "Place": "whydiff.places",
     "Trace": "whydiff.evidence.trace",
     "Verdict": "whydiff.verdict",

@@ -9,11 +9,13 @@ class Trouble(Exception):
 
 
 def did_you_mean(word: str, known) -> str:
-    """``" Did you mean 'sigmas'?"``, or nothing when no known word is near."""
+    """``" Did you mean 'sigmas'?"``, of the words that begin with `word` where none is near, or nothing."""
     import difflib
 
-    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    words = [str(k) for k in known]
+    near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
+    near = near or [k for k in words if len(str(word)) > 2 and k.lower().startswith(str(word).lower())][:3]
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 class OutOfRuns(Exception):

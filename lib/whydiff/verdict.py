@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 
 AGREE = ("same", "within_noise", "precision")
 VERDICTS = ("same", "within_noise", "precision", "different", "incomparable", "vacuous")
@@ -139,10 +140,15 @@ class Verdict:
             effect = "" if cause.image_effect is None else share(cause.image_effect)
             cells = [number, f"`{cause.id}`", where(cause.to_dict()), cause.statement, cause.experiment,
                      share(cause.explained), effect]  # fmt: skip
-            rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+            rows.append("| " + " | ".join(breakable(str(cell).replace("|", "\\|")) for cell in cells) + " |")
         rows += [""] + [f"*Unexplained:* {describe(entry)}  " for entry in self.unexplained]
         rows += [f"*Note:* {note}  " for note in self.notes]
         return "\n".join(rows)
+
+
+def breakable(text: str) -> str:
+    """Text for a cell of a table: long paths and names may go on in the next line, so that the table keeps to the page."""
+    return re.sub(r"[^\s`]{25,}", lambda run: re.sub(r"(?<=[/._:=])(?=\w)", "<wbr>", run[0]), text)
 
 
 def where(entry: dict) -> str:

@@ -29,7 +29,9 @@ def study(tmp_path_factory):
 def test_the_audit_names_the_defaults_that_nobody_specified_with_their_source(study):
     words = " ".join(map(str, dimension_audit.audit(study).findings))
     assert "nobody specified seed; each side uses its own default: reference 42, candidate 1024" in words
-    assert "PyPI sglang==0.5.8 wheel" in words and "refs/pull/1079/head" in words
+    assert "sample/sampling_params.py:103" in words
+    [seed] = [row for row in dimension_audit.audit(study).table if row[0] == "seed"]
+    assert "PyPI sglang==0.5.8 wheel" in seed[2] and "refs/pull/1079/head" in seed[4]
     assert "nobody specified height" in words and "nobody specified generator_device" in words
     assert "nobody specified guidance_scale;" not in words, "3.5 on both sides, whatever each calls it"
 

@@ -114,6 +114,8 @@ def test_the_verdict_follows_its_inputs(studies):
     words = fingerprints.audit(alone, {"script": studies["the note's script"]}, None, "script").words()
     assert "script is not the reference" in words and "from frame 2 on: memory: every frame." in words
     assert "the engine finds each of these 15" in words
+    assert "cannot blur: equal once both have one noise: noise seeded per frame." in words
+    assert "changes what is shown, not how sharp it is: T5 class for UMT5 weights, prompt padding masked, control index clamped." in words
     fewer = {name: studies[name] for name in ("VAE scale 1, shift 0", "memory: none")}
     words = fingerprints.audit(fewer, {"script": studies["VAE scale 1, shift 0"]}, None, "script").words()
     assert "script is the reference" in words and "never: VAE scale 1, shift 0." in words and "frame 2" not in words

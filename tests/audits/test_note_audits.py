@@ -88,3 +88,10 @@ def test_each_defect_alone_moves_the_picture_of_a_port_that_is_healthy_otherwise
     assert one_by_one.table(one_by_one.alone(case, keep=("apply_rope",))).rows[0][0] == "sigma_min"
     with pytest.raises(Trouble, match="can be run"):
         one_by_one.alone(load_case(CASES_FOLDER / "flux_note_defaults.yaml"))
+
+
+def test_a_table_of_timesteps_stands_beside_what_the_schedulers_hand_on():
+    table = expert_switch.beside_table(EVIDENCE / "note_table.csv", 12.0, ("unipc_0.36", "flow_unipc"), 0.875)
+    assert len(table.rows) == 28 and table.rows[-1][2] == "0.05"
+    assert table.rows[0][1:5] == ("999.9", "999.92", "999.99", 999)
+    assert [row[0] for row in table.rows[:-1] if row[-1] == "second"] == list(range(18, 27))

@@ -2,6 +2,7 @@
 
 import torch
 
+from whydiff.audits import model_state
 from whydiff.audits.weights import pair_weights
 
 
@@ -64,3 +65,13 @@ def test_a_cast_is_read_in_the_narrower_type():
     one = Separate()
     cast = Separate().to(torch.bfloat16)
     assert pair_weights(one, cast).complete
+
+
+def test_weights_that_one_side_alone_has_are_a_finding_and_make_the_sides_different():
+    one, other = Separate(), Separate()
+    del other._parameters["v"]
+    pairing = pair_weights(one, other)
+    assert pairing.only_reference == ["v"] and model_state.one_side_alone(pairing)
+    assert model_state.nowhere(pairing) == "1 weight of the reference is nowhere in the candidate, first v"
+    both = pair_weights(one, Fused(one.q, one.k, torch.zeros(4, 6)))
+    assert not model_state.one_side_alone(both) and "nothing is claimed" in model_state.nowhere(both)

@@ -35,3 +35,20 @@ def test_both_sides_with_one_cache_have_no_cause():
     lab = lab_of(predictions({2}), predictions({2}, shift=0.5))
     found = finding(lab, PROBE)
     assert reused.explain(found, lab) == [] and reused.apart(found, lab) == ([], found)
+
+
+def test_a_cache_that_gives_one_branch_what_the_other_had_at_the_step_before_is_seen_and_equal_branches_are_not():
+    def branches(mixed):
+        made = {}
+        for step in range(3):
+            made[Place("noise_pred_uncond", step, "uncond")] = normal(1, 4, 8, 8, seed=10 + step)
+            made[Place(PROBE, step, "cond")] = normal(1, 4, 8, 8, seed=step)
+        return trace(made | mixed)
+
+    plain = branches({})
+    late = branches({Place(PROBE, 2, "cond"): plain[Place("noise_pred_uncond", 1, "uncond")]})
+    lab = lab_of(plain, late)
+    assert reused.explain(finding(lab, PROBE), lab)[0].departs == "candidate"
+    equal = branches({Place(PROBE, 2, "cond"): plain[Place("noise_pred_uncond", 2, "uncond")]})
+    lab = lab_of(plain, equal)
+    assert reused.explain(finding(lab, PROBE), lab) == []

@@ -72,3 +72,11 @@ def test_colour_range_and_matrix():
 
 def test_colour_channels_in_another_order():
     assert explained(conversion.explain_channels, PLAIN, PLAIN.flip(-1)) == [("rgb-bgr", "candidate")]
+
+
+def test_a_value_on_the_edge_between_two_levels_may_round_either_way_in_a_small_picture():
+    other = PLAIN.clone(memory_format=torch.contiguous_format)
+    other.view(-1)[0] += 1 / 255
+    assert conversion.same_levels(PLAIN, other)
+    other.view(-1)[1:40] += 1 / 255
+    assert not conversion.same_levels(PLAIN, other)

@@ -4,7 +4,7 @@ import torch
 from inside_toys import lab
 from torch import nn
 
-from whydiff.causes.inside import operations, submodules, tables
+from whydiff.causes.inside import operations, sensitivity, submodules, tables
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.explain import explain
 from whydiff.evidence.calls import CallRecorder
@@ -151,3 +151,10 @@ def test_the_place_is_sought_outwards_from_the_first_module_that_received_someth
     places = [{role: (call.name, children[role] is not None) for role, call in regions.items()}
               for regions, children in _outwards(calls, first, {role: {"net/0.attn.0"} for role in calls})]  # fmt: skip
     assert [place["candidate"] for place in places][:2] == [("net/0.attn", True), ("net/0", True)]
+
+
+def test_both_sides_hear_an_argument_although_each_runs_on_its_own_inputs():
+    entry = between(Block(), Plain(norms=False))
+    entry.names = dict.fromkeys(entry.names, "net")
+    assert sensitivity.explain(entry, None, None) is None
+    assert not entry.found

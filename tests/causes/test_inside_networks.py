@@ -44,3 +44,23 @@ def test_a_hidden_network_in_training_mode_is_found(role):
 
     cause = named(exported, role)
     assert (cause.id, cause.departs, cause.equivalent) == ("eval-mode-missing", role, ["export-without-eval"])
+
+
+@pytest.mark.parametrize("factor, size", [(0.001, "small"), (1000.0, "large")])
+def test_a_network_that_scales_its_timestep_is_named(factor, size):
+    def scaled(network):
+        network.forward = lambda sample, timestep: Network.forward(network, sample, timestep * factor)
+
+    cause = named(scaled, "candidate")
+    assert (cause.id, cause.stage) == ("timestep-scale-1000", "schedule") and f"1000 times too {size}" in cause.statement
+
+
+def test_a_network_whose_weights_are_unrelated_is_told_so():
+    def unloaded(network):
+        torch.manual_seed(5)
+        network.inner = torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.Linear(12, 8))
+
+    inside = pair(Network(), unloaded, SAMPLE, TIME, name="transformer")
+    found, left = explain([inside], None, lab())
+    assert not found and left == [inside]
+    assert "of the candidate's 4 weights none has its values in the reference" in inside.found

@@ -95,6 +95,7 @@ UNMASKED = {
 BLOCKS = {
     "adaln-shift-scale-swapped": patched("", other_modulation),
     "gate-up-swapped": patched("", other_gate),
+    "activation-function": lambda m: setattr(m, "gated", lambda x: m.up(x).chunk(2, -1)[0] * F.silu(m.up(x).chunk(2, -1)[1])),
     "gelu-tanh-vs-exact": lambda m: setattr(m, "gated", lambda x: m.up(x).chunk(2, -1)[0] * F.gelu(m.up(x).chunk(2, -1)[1], approximate="tanh")),
 }
 

@@ -142,3 +142,23 @@ def test_a_cached_table_of_complex_rotations_is_made_again_for_an_experiment():
     rope = QwenEmbedRope(10000, [4, 6, 6], scale_rope=True)
     found = [named(pair(rope, damage, [(1, 4, 4)], max_txt_seq_len=7, name="transformer/pos_embed"))[0] for damage in (rounded, real, other_base)]
     assert found == [["rope-phase-low-precision"], ["rope-complex-buffer-cast"], []]
+
+
+class Phases(torch.nn.Module):
+    """Sines of a number at frequencies that are kept as a buffer, and computed in a type of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("frequencies", torch.logspace(0, -4, 32))
+        self.compute_dtype = torch.float32
+
+    def forward(self, x):
+        return (1000 * x.to(self.compute_dtype) * self.frequencies.to(self.compute_dtype)).sin().float()
+
+
+@pytest.mark.parametrize("role", ["candidate", "reference"])
+@pytest.mark.parametrize("damage", [lambda m: m.frequencies.copy_(m.frequencies.bfloat16()), lambda m: setattr(m, "compute_dtype", torch.bfloat16)],
+                         ids=["table", "type"])  # fmt: skip
+def test_a_table_or_a_type_of_fewer_bits_is_a_lower_precision_of_that_side(damage, role):
+    [cause], left = explain([pair(Phases(), damage, TOKENS, name="transformer/time.embedding", role=role)], None, lab())
+    assert (cause.id, cause.departs) == ("undeclared-dtype", role) and not left

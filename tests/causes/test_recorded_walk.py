@@ -5,7 +5,7 @@ from recorded_lab import lab_of, normal, trace
 
 from whydiff.causes import size
 from whydiff.engine.recorded import walk_recorded
-from whydiff.engine.walk import compare_runs
+from whydiff.engine.rows import compare_runs
 from whydiff.measure.layouts import pack
 from whydiff.places import Place
 

@@ -110,6 +110,7 @@ def test_a_side_that_raises_is_one_line_with_its_file_and_line(toy):
     (["defaults", "sglan", "FLUX.1-dev"], ["'sglan'", "Did you mean 'SGLang'"]),
     (["defaults", "sglang", "FLUX.1-def"], ["'FLUX.1-def'", "Did you mean 'FLUX.1-dev'"]),
     (["defaults", "sglang==0.1", "FLUX.1-dev"], ["0.5.6"]),
+    (["defaults", "sglang", "flux"], ["Did you mean 'FLUX.1-dev' or 'FLUX.2-dev'"]),
     (["compare", "a.pt", "b.pt"], ["a.pt does not exist"]),
 ])  # fmt: skip
 def test_bad_input_is_exit_2_and_one_line(arguments, words, toy, capsys):
@@ -252,6 +253,15 @@ def test_printed_sigmas_are_explained_by_the_settings_that_made_them(tmp_path, c
     assert best["explains"] and best["mu"] == pytest.approx(made["mu"]) and best["parameters"]["tokens"] == 3600
 
 
+def test_what_all_sources_share_is_said_once_and_a_check_lists_what_needs_a_look(capsys):
+    assert run(["defaults", "sglang==0.5.8", "FLUX.1-dev"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("PyPI sglang==0.5.8 wheel") == 1 and "  configs/sample/sampling_params.py:103\n" in said and " 1 frame\n" in said
+    assert run(["defaults", "--check", "diffusers", "FLUX.1-dev"]) == 0
+    said = capsys.readouterr().out
+    assert " agree with it, 0 differ" in said and "cannot be checked, since" in said and len(said.splitlines()) < 8
+
+
 def test_defaults_come_with_their_source_and_a_version_between_two_known_ones_says_which(capsys):
     assert run(["defaults", "SGLang==0.5.8", "flux.1-DEV", "--json"]) == 0
     facts = {fact["key"]: fact for fact in json.loads(capsys.readouterr().out)}
@@ -259,7 +269,7 @@ def test_defaults_come_with_their_source_and_a_version_between_two_known_ones_sa
     assert all(fact["source"] and fact["version"] == "0.5.8" for fact in facts.values())
     assert run(["defaults", "sglang==0.5.8.post9", "FLUX.1-dev"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith("sglang 0.5.8.post1") and "0.5.8.post9 was not looked at" in captured.err
+    assert captured.out.startswith("SGLang 0.5.8.post1") and "0.5.8.post9 was not looked at" in captured.err
 
 
 def test_causes_as_json_is_the_table(capsys):

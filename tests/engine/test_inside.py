@@ -9,7 +9,8 @@ from whydiff import tap
 from whydiff.engine.api import live_case
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab
-from whydiff.engine.walk import added_rows, findings
+from whydiff.engine.rows import added_rows
+from whydiff.engine.walk import findings
 
 CALL = {"prompt": "a red circle", "height": 48, "width": 64, "num_inference_steps": 1, "max_sequence_length": 16, "seed": 0}
 CHANGES = [lambda t: torch.cat([1.03 * t[..., :2], t[..., 2:]], -1), lambda t: t.roll(1, -1), lambda t: t.bfloat16().to(t.dtype),

@@ -195,3 +195,27 @@ def test_what_is_no_schedule_is_trouble():
     for bad in ([[1.0, 0.5]], [], [1.0, math.nan], "text"):
         with pytest.raises(Trouble, match="observed sigmas"):
             solve_schedule(bad)
+
+
+QWEN = FLUX | {"max_shift": 0.9, "max_image_seq_len": 8192, "shift": 1.0, "shift_terminal": 0.02}
+
+
+@pytest.mark.parametrize("shift", [1.63, 2.65, 5.0])
+def test_a_list_stretched_to_the_terminal_of_its_config_leaves_only_its_shift_to_be_fitted(shift):
+    sigmas = S.stretch_to_terminal(S.shift_sigmas(S.linear_grid(4), shift), 0.02)
+    seen = torch.tensor(np.append(1 - (1 - sigmas).astype(np.float32), 0), dtype=torch.float32)  # rounded as 1 is
+    # stretched, a grid with another end is the same list with another shift: all of them are there
+    fits = [fit for fit in solve_schedule(seen, tokens=6, config=QWEN) if fit.explains and fit.parameters.get("shift_terminal") == 0.02]
+    assert any(fit.free <= 1 and fit.shift == pytest.approx(shift, rel=1e-4) for fit in fits)
+
+
+def test_a_grid_that_ends_at_zero_is_solved():
+    sigmas = torch.tensor(np.append(S.shift_sigmas(np.linspace(1, 0, 6), 1.59168), 0), dtype=torch.float32)
+    best = solve_schedule(sigmas)[0]
+    assert best.explains and (best.grid, best.parameters["last"]) == ("linear", 0.0)
+
+
+def test_one_shift_for_every_size_is_named_by_the_config():
+    config = FLUX | {"base_shift": 2.05, "max_shift": 2.05}
+    best = solve_schedule(S.shift_sigmas(S.linear_grid(6), math.exp(2.05)), tokens=48, config=config)[0]
+    assert best.explains and best.free == 0 and best.mu == pytest.approx(2.05)

@@ -122,7 +122,7 @@ def test_the_verdict_follows_what_was_measured(story, used, better):
 
     def verdict(diagnosis, options, ratio, scale):
         sigmas = story.schedules(50, **options)[0]
-        return story.verdict(calibration, diagnosis, sigmas, story.guidance_by_batch((1,)), (ratio, 1.3), False, story.scale_error(scale), "x")
+        return story.verdict(calibration, {"x": diagnosis}, sigmas, story.guidance_by_batch((1,)), (ratio, 1.3), False, story.scale_error(scale))
 
     bad, good = verdict(found, {"pass_sigmas": False}, 1.01, 0.18215).words(), verdict(fine, {}, 2.0, 0.18215).words()
     assert "0.126 in the port" in bad and "unexplained, here: schedule, sigmas" in bad and "precision is not to blame" in bad

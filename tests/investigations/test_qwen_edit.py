@@ -83,3 +83,15 @@ def test_the_verdict_follows_figures_and_experiments(story, tried):
 def test_no_weights_at_all_are_refused(story):
     with pytest.raises(Trouble, match="at least 1"):
         story.try_all(weights=0)
+
+
+@pytest.mark.slow
+def test_what_follows_from_tokens_that_are_missing_is_not_told_as_a_second_place():
+    import pathlib
+
+    import whydiff
+
+    verdict = whydiff.diagnose(case=str(pathlib.Path(__file__).resolve().parents[2] / "data" / "cases" / "qwen_metadata.yaml"))
+    [entry] = verdict.unexplained
+    assert entry["probe"] == "latent_model_input" and "the candidate's is the first 15 of the other's 30" in entry["why"]
+    assert any(note.startswith("noise_pred differs, too") for note in verdict.notes)

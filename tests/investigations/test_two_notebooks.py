@@ -49,8 +49,8 @@ def test_links_lead_to_files_that_exist(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, changed, before, after", [
-    ("longcat_native_vs_original", {"case": "../../data/cases/longcat_newest.yaml", "faults": ["no RoPE", "sign flipped"], "seeds": 1,
-                                    "blocks": 2}, "0 of 17 planted faults", "attention-mask-dropped"),
+    ("longcat_native_vs_original", {"case": "../../data/cases/longcat_newest.yaml", "steps": 16, "faults": ["no RoPE", "sign flipped"], "seeds": 1,
+                                    "blocks": 2}, "activation-function", "catch 0 of 2 planted faults"),
     ("qwen_image_comfyui_vs_microservice", {"mean_abs": "1.128", "max_abs": "6.6", "mean_rel": "8.0", "draws": 4, "weights": 1, "cfg": 2.5},
      "two independent unit normals are excluded", "two independent unit normals are possible"),
 ])  # fmt: skip

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from whydiff.errors import Trouble
 from whydiff.measure.layouts import find_layout, pack, unpack
+from whydiff.measure.rearranged import part_of
 
 X = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(0))
 V = torch.randn(1, 4, 3, 6, 8, generator=torch.Generator().manual_seed(1))
@@ -106,3 +107,9 @@ def test_unpacking_undoes_packing(b, c, h, w, order):
     tokens = pack(x, order)
     assert torch.equal(tokens, rearrange(x, f"b c (h ph) (w pw) -> b (h w) ({order})", ph=2, pw=2))
     assert torch.equal(unpack(tokens, 2 * h, 2 * w, order), x)
+
+
+def test_a_tensor_that_is_the_beginning_or_the_end_of_the_other_is_said():
+    assert part_of(X, X[:, :, :2]) == ", the candidate's is the first 2 of the other's 6 along axis 2"
+    assert part_of(X[..., 5:], X) == ", the reference's is the last 3 of the other's 8 along axis 3"
+    assert part_of(X, X[:, 1:3]) == part_of(X, V) == part_of(X, X[:, :2, :3]) == ""

@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from whydiff.engine.walk import Row
+from whydiff.engine.rows import Row
 from whydiff.evidence.case import make_case
 from whydiff.evidence.trace import Event, Trace
 from whydiff.places import Place

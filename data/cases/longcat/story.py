@@ -104,16 +104,11 @@ def scale_error(factor: float) -> ScaleError:
     return ScaleError(factor, error, tuple(channels.tolist()))
 
 
-def verdict(calibration: AuditResult, diagnosis, sigmas: dict, guidance: Table, ratio: tuple[float, float], autocast: bool,
-            vae: ScaleError, state: str) -> AuditResult:
-    """The answer to the note's "all issues fixed", from what the notebook measured."""
+def verdict(calibration: AuditResult, states: dict, sigmas: dict, guidance: Table, ratio: tuple[float, float], autocast: bool,
+            vae: ScaleError) -> AuditResult:
+    """The answer to the note's "all issues fixed", from what the notebook measured. `states`: the port's verdicts, by its state."""
     ends = {role: float(values[-2]) for role, values in sigmas.items()}
-    found = [f"{cause.id} ({cause.stage})" for cause in diagnosis.causes]
-    open_places = sorted({f"{entry['stage']}, {entry.get('module') or entry['probe']}" for entry in diagnosis.unexplained})
-    findings = [*calibration.findings,
-                Sentence(f"the port in the state '{state}' is {diagnosis.verdict}"
-                         + (f": {', '.join(found)}" if found else "")
-                         + (f"; unexplained, here: {'; '.join(open_places)}" if open_places else ""))]  # fmt: skip
+    findings = [*calibration.findings, *(_state(name, diagnosis) for name, diagnosis in states.items())]
     if abs(ends["reference"] - ends["candidate"]) > 1e-6:
         findings.append(Sentence(f"the last sigma before 0 is {ends['reference']:.3g} in the original, {ends['candidate']:.3g} in the port"))
     wrong = [row[0] for row in guidance.rows if not isinstance(row[1], float) or row[1] > 1e-5]
@@ -127,6 +122,15 @@ def verdict(calibration: AuditResult, diagnosis, sigmas: dict, guidance: Table, 
     if vae.relative_l2 > 0.01:
         findings.append(Sentence("the note's scale is not this autoencoder's: the decoder's input would be off by "
                                  f"{min(vae.channels):.2f} to {max(vae.channels):.2f} a channel"))  # fmt: skip
-    same = diagnosis.agrees and calibration.verdict == "same"
+    same = all(diagnosis.agrees for diagnosis in states.values()) and calibration.verdict == "same"
     return AuditResult("longcat_native_vs_original", "Are all implementation issues fixed, as the note says?",
                        "same" if same else "different", tuple(findings))  # fmt: skip
+
+
+def _state(name: str, diagnosis) -> Sentence:
+    """What a verdict says of the port in one state."""
+    found = [f"{cause.id} ({cause.stage})" for cause in diagnosis.causes]
+    open_places = sorted({f"{entry['stage']}, {entry.get('module') or entry['probe']}" for entry in diagnosis.unexplained})
+    return Sentence(f"the port in the state '{name}' is {diagnosis.verdict}"
+                    + (f": {', '.join(found)}" if found else "")
+                    + (f"; unexplained, here: {'; '.join(open_places)}" if open_places else ""))  # fmt: skip

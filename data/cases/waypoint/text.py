@@ -1,5 +1,6 @@
 """The prompt, and the class that its encoder's weights are loaded into."""
 
+import copy
 import functools
 
 import torch
@@ -25,9 +26,14 @@ def load_text_encoder(kind: str, checkpoint: dict[str, Tensor]) -> tuple[nn.Modu
 
     As `from_pretrained` does, what does not fit is left out and nothing is raised.
     """
-    model, config = CLASSES[kind]
-    encoder = model(config(**SIZES)).eval()
+    encoder = copy.deepcopy(_empty(kind))
     return encoder, list(encoder.load_state_dict(checkpoint, strict=False).unexpected_keys)
+
+
+@functools.cache
+def _empty(kind: str) -> nn.Module:
+    model, config = CLASSES[kind]
+    return model(config(**SIZES)).eval()
 
 
 @functools.cache

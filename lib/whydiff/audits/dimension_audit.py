@@ -146,11 +146,16 @@ def _unspecified(settings):
             continue
         if mine["value"] is None and theirs["value"] is None:
             continue
-        values = f"reference {mine['value']!r}, candidate {_own(theirs['value'])}"
         if not _same_value(key, mine["value"], theirs["value"]):
-            sources = [f"{role}: {entry['source']}" for role, entry in (("reference", mine), ("candidate", theirs)) if "source" in entry]
-            told = f" ({'; '.join(sources)})" if sources else ""
-            yield Sentence(f"nobody specified {key}; each side uses its own default: {values}{told}")
+            places = "; ".join(filter(None, (_place(mine), _place(theirs))))
+            yield Sentence(f"nobody specified {key}; each side uses its own default: reference {_own(mine)}, candidate {_own(theirs)}"
+                           + (f" ({places})" if places else ""))  # fmt: skip
+
+
+def _place(entry) -> str:
+    """"stages/input_validation.py:252": where a filled default stands, in short; the table has the whole source."""
+    found = [source.strip().rpartition(": ")[2].split(" ")[0] for source in entry.get("source", "").split(";")]
+    return ", ".join("/".join(place.split("/")[-2:]) for place in found if place)
 
 
 def _same_value(key, one, other) -> bool:
@@ -168,8 +173,8 @@ def _schedules(study):
                            f"{'; '.join(map(str, clashes))}")  # fmt: skip
 
 
-def _own(value) -> str:
-    return "decided inside" if value is None else repr(value)
+def _own(entry) -> str:
+    return "decided inside" if entry["value"] is None and "source" not in entry else repr(entry["value"])
 
 
 def _by_default(entry) -> bool:

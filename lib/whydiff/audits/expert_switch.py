@@ -101,14 +101,28 @@ def other_branches(steps: int, boundary: float) -> Table:
 
 def table_error(path, shift: float, grid: str) -> float:
     """The largest distance of a table of timesteps (CSV with the columns step and timestep) from a grid's, 0 to 1000."""
+    rows = _timesteps(path)
+    sigmas = grid_sigmas(grid, len(rows), shift)
+    return max(abs(1000 * float(sigmas[step]) - timestep) for step, timestep in rows.items())
+
+
+def beside_table(path, shift: float, grids: tuple[str, ...], boundary: float) -> Table:
+    """A table of timesteps (CSV) row by row beside those of `grids`, as their schedulers hand them on, and the expert that runs."""
+    noted = _timesteps(path)
+    made = {grid: 1000 * grid_sigmas(grid, len(noted), shift) for grid in grids}
+    rows = [(step, f"{timestep:g}", *(f"{made[grid][step]:.2f}" for grid in grids), int(made[grids[-1]][step]),
+             "first" if int(made[grids[-1]][step]) >= 1000 * boundary else "second") for step, timestep in noted.items()]  # fmt: skip
+    worst = (f"{table_error(path, shift, grid):.2f}" for grid in grids)
+    return Table(("step", "in the note", *grids, f"handed on by {grids[-1]}", "expert"), (*rows, ("largest error", "", *worst, "", "")))
+
+
+def _timesteps(path) -> dict[int, float]:
     path = pathlib.Path(path)
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-        rows = {int(row["step"]): float(row["timestep"]) for row in csv.DictReader(lines)}
+        return {int(row["step"]): float(row["timestep"]) for row in csv.DictReader(lines)}
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise Trouble(f"{path} is no table of step and timestep ({type(error).__name__}: {error}).") from None
-    sigmas = grid_sigmas(grid, len(rows), shift)
-    return max(abs(1000 * float(sigmas[step]) - timestep) for step, timestep in rows.items())
 
 
 def read_resolved(path) -> list[tuple[str, str, str, float]]:

@@ -33,6 +33,33 @@ def outcome(study) -> str:
     return "located" if study.verdict.unexplained else "named"
 
 
+# What a network is asked to make: another picture, as sharp as the one before.
+REQUEST = ("prompt_embeds", "negative_prompt_embeds", "model_input/encoder_hidden_states", "model_input/encoder_attention_mask",
+           "model_input/control")  # fmt: skip
+
+
+def blur(study) -> str:
+    """Can the difference change how sharp a frame is? "no": nothing is left of it; "another draw", "another request", or "can"."""
+    if study.verdict.agrees or study.verdict.verdict == "vacuous":
+        return "no"
+    places = [(cause.stage, cause.probe) for cause in study.verdict.causes]
+    places += [(entry["stage"], entry["probe"]) for entry in study.verdict.unexplained]
+    if all(stage == "rng_noise" for stage, _ in places):
+        return "another draw"  # with the other side's noise in place nothing else was found
+    return "another request" if all(stage == "prompt_encoding" or probe in REQUEST for stage, probe in places) else "can"
+
+
+def _blurring(alone: Mapping):
+    """One sentence for each kind of difference that cannot blur, and one for those that can."""
+    kinds: dict[str, list[str]] = {}
+    for name, study in alone.items():
+        kinds.setdefault(blur(study), []).append(name)
+    for kind, words in (("no", "cannot blur, since nothing differs"), ("another draw", "cannot blur: equal once both have one noise"),
+                        ("another request", "changes what is shown, not how sharp it is"), ("can", "can blur")):  # fmt: skip
+        if kind in kinds:
+            yield Sentence(f"{words}: {', '.join(kinds[kind])}")
+
+
 def audit(alone: Mapping, builds: Mapping | None = None, drift: AuditResult | None = None, baseline: str = "") -> AuditResult:
     """`alone`: studies with one difference each; `builds`: studies of whole builds; `drift`: could the sides drift; `baseline`: the
     build that somebody took for the reference."""
@@ -46,6 +73,7 @@ def audit(alone: Mapping, builds: Mapping | None = None, drift: AuditResult | No
         findings += [finding for finding in drift.findings if not baseline or str(finding).startswith(baseline)]
     for first, names in grouped(alone).items():
         findings.append(Sentence(f"never: {', '.join(names)}" if first is None else f"from frame {first} on: {', '.join(names)}"))
+    findings += _blurring(alone)
     found = [name for name, study in alone.items() if outcome(study) in ("named", "located")]
     missed = [name for name, study in alone.items() if first_frame(study) is not None and name not in found]
     if found:
@@ -55,9 +83,9 @@ def audit(alone: Mapping, builds: Mapping | None = None, drift: AuditResult | No
     table = []
     for name, study in alone.items():
         first = first_frame(study)
-        table.append((name, "never" if first is None else first, growth(study), outcome(study), named(study.verdict)))
+        table.append((name, "never" if first is None else first, growth(study), blur(study), outcome(study), named(study.verdict)))
     verdicts = {study.verdict.verdict for study in (builds or alone).values()}
     word = "different" if "different" in verdicts else sorted(verdicts)[0]
     return AuditResult(NAME, QUESTION, word, tuple(findings),
-                       ("difference", "first frame", "last frame over first", "engine", "what it says"), tuple(table))  # fmt: skip
+                       ("difference", "first frame", "last frame over first", "can it blur?", "engine", "what it says"), tuple(table))  # fmt: skip
 

@@ -68,11 +68,11 @@ def windows(trace: Trace) -> list[Window | None]:
 
 
 def in_words(found: list[Window | None]) -> str:
-    """`layers 0, 4: every 2. frame of the last 8; the other 6: every frame of the last 4`."""
+    """`0, 4: one frame in 2 of the last 8; the other 6: every frame of the last 4`."""
     groups = sorted(periods(found), key=lambda group: len(group[1]))
     if len(groups) == 1:
-        return f"all {len(found)} layers: {_window(groups[0][0])}"
-    parts = [f"layers {', '.join(map(str, layers))}: {_window(window)}" for window, layers in groups[:-1]]
+        return f"all {len(found)}: {_window(groups[0][0])}"
+    parts = [f"{', '.join(map(str, layers))}: {_window(window)}" for window, layers in groups[:-1]]
     return "; ".join([*parts, f"the other {len(groups[-1][1])}: {_window(groups[-1][0])}"])
 
 
@@ -105,7 +105,7 @@ def audit(study) -> AuditResult:
         if seen:
             steps = written(trace)
             what = f"written at step {', '.join(map(str, steps))} of each frame" if steps else "never written"
-            findings.append(Sentence(f"the {role}'s layers see {in_words(seen)}; its memory is {what}"))
+            findings.append(Sentence(f"what the {role} sees, by layers: {in_words(seen)}; its memory is {what}"))
     for probe in sorted({p.probe for p in study.candidate if p.probe.startswith("model_input/")}):
         mine, theirs = repeats(study.reference, probe), repeats(study.candidate, probe)
         for role, one, other in (("reference", mine, theirs), ("candidate", theirs, mine)):

@@ -82,7 +82,7 @@ def _word(study, pairings, states) -> str:
     word = study.verdict.verdict
     if word in ("vacuous", "incomparable"):
         return word
-    if causes_in(study, concerns) or _state_differs(states, pairings):
+    if causes_in(study, concerns) or _state_differs(states, pairings) or any(one_side_alone(pairing) for pairing in pairings.values()):
         return "different"
     if not pairings:
         return "incomparable"
@@ -91,6 +91,11 @@ def _word(study, pairings, states) -> str:
     # What could not be paired by content is judged by what it does: the networks' outputs on equal inputs.
     added = [row for row in rows_in(study.added, forward) if row.place.probe.startswith("noise_pred")]
     return "incomparable" if not added else "different" if any(row.stands_out for row in added) else "within_noise"
+
+
+def one_side_alone(pairing) -> bool:
+    """Every weight of one side is found, and the other has more: no pairing of values could account for those."""
+    return bool(pairing.only_reference) != bool(pairing.only_candidate)
 
 
 def _state_differs(states, pairings) -> bool:
@@ -121,14 +126,21 @@ def _weights(pairings):
         if pairing.changed:
             yield Sentence(f"{name}: {_count(pairing.changed)} of one name with different values, first {pairing.changed[0]}")
         if pairing.only_reference or pairing.only_candidate:
-            yield Sentence(
-                f"{name}: no counterpart was found for {_count(pairing.only_reference)} of the reference and "
-                f"{_count(pairing.only_candidate)} of the candidate, and nothing is claimed about them"
-            )
+            yield Sentence(f"{name}: {nowhere(pairing)}")
         if pairing.made:
             yield Sentence(
                 f"{name}: {', '.join(pairing.made[:3])} exists on one side only; code makes it, no checkpoint holds it"
             )
+
+
+def nowhere(pairing) -> str:
+    """Weights of one side alone are a finding; where both sides have some, they may be each other's under other values."""
+    mine, theirs = pairing.only_reference, pairing.only_candidate
+    if mine and theirs:
+        return (f"no counterpart was found for {_count(mine)} of the reference and {_count(theirs)} of the candidate, and nothing is "
+                "claimed about them")  # fmt: skip
+    names, owner, other = (mine, "reference", "candidate") if mine else (theirs, "candidate", "reference")
+    return f"{_count(names)} of the {owner} {'is' if len(names) == 1 else 'are'} nowhere in the {other}, first {names[0]}"
 
 
 def _count(names) -> str:

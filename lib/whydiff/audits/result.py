@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from whydiff.verdict import VERDICTS, rounded
+from whydiff.verdict import VERDICTS, breakable, rounded
 
 
 class Sentence(str):
@@ -82,9 +82,19 @@ class Table:
         return markdown_table(self.columns, self.rows)
 
 
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Sentences that show themselves as a list in a notebook."""
+
+    lines: tuple[str, ...]
+
+    def _repr_markdown_(self) -> str:
+        return "\n".join(f"- {line}" for line in self.lines)
+
+
 def markdown_table(columns, rows) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(breakable(cell(value)) for value in row) + " |" for row in rows]
     return "\n".join(lines)
 
 

@@ -15,9 +15,10 @@ from whydiff.engine import noise_floor, summary
 from whydiff.engine.agreement import check_vacuous
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.lab import Lab
+from whydiff.engine.rows import compare_runs
 from whydiff.engine.store import from_notebooks
 from whydiff.engine.study import Study
-from whydiff.engine.walk import compare_runs, walk
+from whydiff.engine.walk import walk
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case, load_case, parse_yaml
 from whydiff.evidence.environment import environment

@@ -53,6 +53,10 @@ class Finding:
         return (torch.cat([a.flatten().to(torch.float64) for a, _ in pairs]),
                 torch.cat([b.flatten().to(torch.float64) for _, b in pairs]))  # fmt: skip
 
+    def locate(self, culprit) -> None:
+        """The difference is made by this module (a `causes.inside.inside.Inside`)."""
+        self.inside, self.culprit = culprit.to_dict(), culprit
+
     def to_dict(self, floor_source: str = "measured") -> dict:
         entry = self.place.to_dict() | {"difference": self.difference, "noise_floor": self.floor, "floor_source": floor_source}
         if self.why:
@@ -89,6 +93,7 @@ class Explanation:
     covers: set[str] = dataclasses.field(default_factory=set)
     supplies: set[str] = dataclasses.field(default_factory=set)  # arguments of the network that the repair passes or leaves out
     unmatched: dict[str, list[int]] = dataclasses.field(default_factory=dict)  # steps of a side's loop that the other's leaves out
+    guided_alone: str | None = None  # the side whose network has a branch that the other's lacks
     dtype: torch.dtype | None = None  # the repair is to run the candidate's modules in this type
 
 
@@ -103,7 +108,9 @@ def same_parameter(a: float, b: float) -> bool:
 
 
 def number(value: float) -> str:
-    """A fitted parameter in words: 3.0, 0.001, 1024."""
+    """A fitted parameter in words: 3.0, 0.001; what is counted stays whole: 1024."""
+    if isinstance(value, int):
+        return str(value)
     return f"{float(value):.6g}" if float(value) != int(float(value)) else f"{float(value):.1f}"
 
 

@@ -79,7 +79,12 @@ def _try(lab, swapped: bool, reference: dict, candidate: dict) -> Explanation | 
     given = stated(lab, "candidate")
     asked = given == {k: v for k, v in stated(lab, "reference").items() if k in given}
     changes = {height: reference["height"], width: reference["width"]}
-    if asked:  # the same size was asked for, so the exchange happens inside the candidate: undo it from outside
+    obeys = bool(given) and all(candidate[k] == v for k, v in given.items())
+    if asked and obeys:  # the same size was asked for, and the candidate makes it: the exchange happens inside the reference
+        explanation.fix = "exchange height and width back where the reference reads them" if swapped else "make the size that is asked for"
+        explanation.probe = None
+        explanation.departs = "reference"
+    elif asked:  # it happens inside the candidate: undo it from outside
         changes = {height: reference["width"], width: reference["height"]} if swapped else {}
         explanation.fix = "exchange height and width where the candidate reads them"
         explanation.probe = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
+import re
 
 import typer
 
@@ -20,11 +22,14 @@ def one(name: str, version: str | None, model: str, as_json: bool) -> int:
         _print([dataclasses.asdict(fact) for fact in facts])
         return 0
     always = [fact for fact in facts if not fact.when]
-    print(f"{name} {used}, {model}: {len(always)} settings that take effect when nothing is specified")
-    _facts(always)
+    print(f"{framework_called(name).name} {used}, {model_called(model)}: {len(always)} settings that take effect when nothing is specified")
+    shared = _shared([fact.source for fact in facts])
+    if shared:
+        print(f"(sources are files of {shared.replace(': ', ', under ')})")
+    _facts(always, shared)
     for when in dict.fromkeys(fact.when for fact in facts if fact.when):
         print(f"\nonly where {when}:")
-        _facts([fact for fact in facts if fact.when == when])
+        _facts([fact for fact in facts if fact.when == when], shared)
     return 0
 
 
@@ -114,16 +119,26 @@ def checked(name: str, model: str | None, as_json: bool) -> int:
             {"models": list(check.entry.models), "key": check.entry.key, "value": check.entry.value, "outcome": check.outcome,
              "why": check.why, "check": check.entry.check, "file": check.entry.file} for check in checks]})  # fmt: skip
         return 1 if counts[DIFFERS] else 0
-    print(f"{known.name} {installed_version(known)}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
-    for check in sorted(checks, key=lambda check: (DIFFERS, UNCHECKED, AGREES).index(check.outcome)):
-        print(f"  {check.outcome:17}  {', '.join(check.entry.models)}: {check.entry.key} {_value(check.entry.value)}; {check.why}")
+    print(f"{known.name} {installed_version(known)}: of {len(checks)} entries {counts[AGREES]} agree with it, {counts[DIFFERS]} differ, "
+          f"{counts[UNCHECKED]} cannot be checked here (--json has each)")  # fmt: skip
+    for check in (check for check in checks if check.outcome == DIFFERS):
+        print(f"  differs: {', '.join(check.entry.models)}: {check.entry.key} {_value(check.entry.value)}; {check.why}")
+    _unchecked([check for check in checks if check.outcome == UNCHECKED])
     return 1 if counts[DIFFERS] else 0
+
+
+def _unchecked(checks: list) -> None:
+    """What could not be looked at, by the reason, with its keys."""
+    for why in dict.fromkeys(check.why for check in checks):
+        keys = dict.fromkeys(check.entry.key for check in checks if check.why == why)
+        print(f"  cannot be checked, since {why}: {', '.join(keys)}")
 
 
 def say(fact: Fact) -> str:
     """A value with its unit, and the framework's own word for it where that is another."""
-    unit = f" {fact.unit}" if fact.unit and fact.value is not None and fact.unit != "sigma" else ""
-    return f"{_value(fact.value)}{unit}" + (f" (there: {fact.called})" if fact.called else "")
+    unit = fact.unit if fact.unit and fact.value is not None and fact.unit != "sigma" else ""
+    unit = unit[:-1] if fact.value == 1 and unit.endswith("s") else unit
+    return f"{_value(fact.value)}{unit and ' ' + unit}" + (f" (called {fact.called} there)" if fact.called else "")
 
 
 def _asked(name: str, version: str | None, model: str) -> tuple[list[Fact], str]:
@@ -142,15 +157,23 @@ def _warn(model: str, pinned: dict) -> None:
                    f"{'; '.join(map(str, clashes))}.", err=True)  # fmt: skip
 
 
-def _facts(facts: list[Fact]) -> None:
+def _shared(sources: list[str]) -> str:
+    """What most sources begin with, "PyPI sglang==0.5.8 wheel (2026-01-23): sglang/multimodal_gen/"; "" where they have little in common."""
+    heads = collections.Counter(match[0] for source in sources if (match := re.match(r"[^:]+: [\w.-]+/([\w.-]+/)?", source)))
+    [(head, times)] = heads.most_common(1) or [("", 0)]
+    return head if times > len(sources) / 2 and times > 2 else ""
+
+
+def _facts(facts: list[Fact], shared: str = "") -> None:
     width = max((len(fact.key) for fact in facts), default=0)
     for fact in facts:
         print(f"  {fact.key:{width}}  {say(fact)}")
-        print(f"  {'':{width}}    {_from(fact)}")
+        print(f"  {'':{width}}    {_from(fact, shared)}")
 
 
-def _from(fact: Fact) -> str:
-    return f"{fact.source}{f' ({fact.note})' if fact.note else ''}"
+def _from(fact: Fact, shared: str = "") -> str:
+    source = fact.source.removeprefix(shared) if shared else fact.source
+    return f"{source}{f' ({fact.note})' if fact.note else ''}"
 
 
 def _value(value) -> str:

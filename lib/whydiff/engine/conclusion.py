@@ -9,7 +9,8 @@ from whydiff.engine import summary
 from whydiff.engine.coverage import outputs_compared, weights_compared
 from whydiff.engine.lab import Lab
 from whydiff.engine.leaks import Leaked
-from whydiff.engine.walk import Named, Row
+from whydiff.engine.rows import Row
+from whydiff.engine.walk import Named
 from whydiff.evidence.trace import Trace
 from whydiff.places import Place, walk_key
 from whydiff.verdict import Cause, Verdict

@@ -160,13 +160,17 @@ def _blame(found, lab, call, other, received, floor, step, stage, forced, partne
     """What a module receives is made by the code around it: the call it was made from, or the component's own method."""
     parent = forced.get(call.parent) if call.parent else None
     key = parent.key if parent else surrounding(lab.sides["candidate"], call.name)
-    if key in found or (parent is None and key == call.name and call.parent is None and "/" not in call.name):
+    if parent is None and key == call.name and call.parent is None and "/" not in call.name:
+        return
+    if key in found:
+        if found[key].why == "input":
+            found[key].handed[call.name] = received
         return
     if parent is not None and partner(parent.key) is None:  # a wrapper without counterpart: no inputs to compare
         return
     counterpart = partner(parent.key) if parent else None
     entry = _inside(lab, parent, counterpart, received, floor, step, stage, key, surrounding(lab.sides["reference"], other.name))
-    entry.why, entry.where = "input", call.name
+    entry.why, entry.where, entry.handed = "input", call.name, {call.name: received}
     entry.received = (tensors_in(other.inputs), tensors_in(call.inputs))
     found[key] = entry
 

@@ -46,6 +46,7 @@ class Lab:
         self.named_dtypes: list[torch.dtype] = []  # lower precisions named as a cause
         self.twins_of_each_other = False
         self.unrepaired: list[Place] = []  # places whose repair was lost in the candidate's own dtype
+        self.unshaped: list[Place] = []  # unexplained, of other shapes: nothing was put in place there
         self.notes: list[str] = []
         self.modules_compared: dict[str, dict] = {}  # by stage: how many outputs of modules were paired, and which were not
         self.ignored: set[str] = set()  # keys of `declares` that do not count

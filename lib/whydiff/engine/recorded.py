@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from whydiff.causes.finding import ABSENT, CALLS, VALUES, Explanation, Finding
 from whydiff.causes.registry import explain
+from whydiff.engine.inheritance import inherits
 from whydiff.engine.lab import Lab
+from whydiff.engine.looking import LOOKED_INTO
 from whydiff.engine.missing import call_counts, left_out
+from whydiff.engine.rows import Row
 from whydiff.engine.sketched import words_of
-from whydiff.engine.walk import LOOKED_INTO, Named, Row, inherits, size_named
+from whydiff.engine.walk import Named, size_named
 from whydiff.evidence.trace import Trace
 from whydiff.places import Place, family, walk_key
 

@@ -13,9 +13,11 @@ import torch
 
 from whydiff.causes.registry import explain
 from whydiff.engine.effects import last_common
+from whydiff.engine.inheritance import inherits
 from whydiff.engine.lab import Lab
 from whydiff.engine.recorded import findings
-from whydiff.engine.walk import Named, Row, compare_runs, inherits
+from whydiff.engine.rows import Row, compare_runs
+from whydiff.engine.walk import Named
 from whydiff.errors import Trouble
 from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp
 from whydiff.evidence.injection import matches

@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from whydiff.engine.lab import Lab
-from whydiff.engine.walk import Row, finer
+from whydiff.engine.rows import Row, finer
 from whydiff.evidence.floor import STANDS_OUT, Floor, flips_floor, stored_floor
 from whydiff.evidence.tensor_files import tensor_sha256
 from whydiff.evidence.trace import Event, Sketched, Trace, dtype_name

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.engine.api import study as make_study
 from whydiff.engine.lab import Lab
+from whydiff.engine.rows import Row
 from whydiff.engine.study import Study
-from whydiff.engine.walk import Named, Row
+from whydiff.engine.walk import Named
 from whydiff.errors import Trouble
 from whydiff.evidence.case import make_case
 from whydiff.evidence.floor import Floor

@@ -16,8 +16,9 @@ from whydiff.engine.float32 import closer, sixteen_bit
 from whydiff.engine.lab import Lab
 from whydiff.engine.leaks import Leaked, leaked, stale
 from whydiff.engine.recorded import walk_recorded
+from whydiff.engine.rows import Row, compare_runs
 from whydiff.engine.sketched import sketch_rows, sketched
-from whydiff.engine.walk import Named, Row, compare_runs, walk
+from whydiff.engine.walk import Named, walk
 from whydiff.evidence.case import Case
 from whydiff.evidence.environment import environment
 from whydiff.evidence.trace import Trace

@@ -7,46 +7,20 @@ what a place shows is what its stage *adds* on the reference's inputs. Nothing i
 from __future__ import annotations
 
 import dataclasses
-import math
-
-import torch
 
 from whydiff.causes import precision
 from whydiff.causes.calls import reused
 from whydiff.causes.finding import ABSENT, VALUES, Explanation, Finding
-from whydiff.causes.inside.explain import explain as explain_inside
 from whydiff.causes.registry import explain
-from whydiff.engine.inside import inside
+from whydiff.engine.inheritance import inherits, may_inherit, unsettled
 from whydiff.engine.lab import Lab
+from whydiff.engine.looking import look_inside
 from whydiff.engine.merging import named_alike, told
 from whydiff.engine.missing import call_counts, left_out
-from whydiff.engine.repairs import align, inherited, resize
-from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
+from whydiff.engine.repairs import align, fed_alike, inherited, pair_branches, resize
+from whydiff.engine.rows import Row, added_rows, as_images
 from whydiff.evidence.trace import Trace
-from whydiff.measure.compare import relative_l2
-from whydiff.places import Place, family, walk_key
-
-# Probes that a network puts out, so that the cause of a difference may lie in one of its modules.
-LOOKED_INTO = ("prompt_embeds", "pooled_prompt_embeds", "negative_prompt_embeds", "negative_pooled_prompt_embeds", "noise_pred_text",
-               "noise_pred_uncond", "decoded", "image_latents", "image_embeds")  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One place compared: the difference in whole runs and what the stage adds, each beside its floor. None: not comparable."""
-
-    place: Place
-    difference: float | None
-    floor: float
-    added: float | None = None
-    added_floor: float | None = None
-    equal: bool = False
-    why: str = ""
-    estimated: bool = False  # from sketches
-
-    @property
-    def stands_out(self) -> bool:
-        return self.why != "" or (self.difference is not None and self.difference > STANDS_OUT * self.floor)
+from whydiff.places import Place, walk_key
 
 
 @dataclasses.dataclass
@@ -69,63 +43,6 @@ class Named:
         self.probes = set() if self.changes else own | covered
 
 
-def compare_runs(lab: Lab, candidate: Trace | None = None) -> list[Row]:
-    """Every place that both sides recorded, in walking order."""
-    reference, candidate = lab.traces["reference"], candidate or lab.traces["candidate"]
-    rows = []
-    for place in sorted((p for p in candidate if p in reference), key=walk_key):
-        rows.append(_row(lab, place, reference[place], candidate[place], lab.floor.of_run))
-    return rows
-
-
-def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor_of) -> Row:
-    pair = lab.pair(place, theirs)
-    if pair is None or pair[1].shape != mine.shape:
-        return Row(place, None, 0.0, why=f"shapes differ: {tuple(mine.shape)} against {tuple(theirs.shape)}")
-    theirs = pair[1]  # in the reference's layout; `mine` may be what a live reference makes of a recorded candidate
-    floor = floor_of(place, finer(mine, theirs))
-    if place.probe == "image":
-        mine, theirs, floor = _images(lab, place, mine, theirs, floor)
-    difference = relative_l2(mine, theirs)
-    equal = torch.equal(mine, theirs) or (difference == 0.0)
-    if not math.isfinite(difference):
-        finite = bool(mine.isfinite().all()), bool(theirs.isfinite().all())
-        if finite == (False, False) and torch.equal(mine.nan_to_num(), theirs.nan_to_num()):
-            return Row(place, 0.0, floor, equal=True)
-        why = {(True, False): "candidate's values are not finite", (False, True): "reference's values are not finite",
-               (False, False): "both sides have values that are not finite"}.get(finite, "the reference is zero")  # fmt: skip
-        return Row(place, None, floor, why=why)
-    return Row(place, difference, floor, equal=equal)
-
-
-def finer(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """The tensor of the type with the smaller rounding: a coarse side does not excuse itself by being coarse."""
-    floating = [t for t in (mine, theirs) if t.is_floating_point()]
-    return min(floating, key=own_ulp, default=mine)
-
-
-def _images(lab: Lab, place: Place, mine, theirs, floor):
-    """Images in one precision: if one side is 8 bit, the other is rounded to 8 bit, and rounding has a floor of its own."""
-    bits = {lab.traces[role].events[place].component for role in ("reference", "candidate")}
-    if "8 bit" not in bits:
-        return mine, theirs, floor
-    from whydiff.measure.pictures import round_to_8_bit
-
-    decoded = max((lab.floor.of_run(p, mine) for p in lab.traces["reference"].at("decoded")), default=floor)
-    mine, theirs = round_to_8_bit(mine), round_to_8_bit(theirs)
-    return mine, theirs, max(floor, image_floor(mine, STANDS_OUT * decoded) / STANDS_OUT)
-
-
-def added_rows(lab: Lab, forced: Trace) -> list[Row]:
-    """What each stage adds: the patient's own values on the other side's inputs, beside the floor of a stage."""
-    other = lab.traces["reference"] if lab.patient == "candidate" else lab.traces["candidate"]
-    rows = []
-    for place in sorted((p for p in forced if p in other), key=walk_key):
-        mine, theirs = (other[place], forced[place]) if lab.patient == "candidate" else (forced[place], other[place])
-        rows.append(_row(lab, place, mine, theirs, lab.floor.of_stage))
-    return rows
-
-
 def findings(lab: Lab, rows: list[Row], forced: Trace) -> list[Finding]:
     """The rows that stand out, one finding for each probe, in walking order."""
     grouped: dict[str, list[Row]] = {}
@@ -145,7 +62,7 @@ def findings(lab: Lab, rows: list[Row], forced: Trace) -> list[Finding]:
                 pair = pair if pair[0].shape == pair[1].shape else None
                 reference[row.place] = own
             if pair is not None and probe == "image":
-                pair = _images(lab, row.place, *pair, row.floor)[:2]
+                pair = as_images(lab, row.place, *pair, row.floor)[:2]
                 reference[row.place] = pair[0]
             if pair is not None:
                 candidate[row.place] = pair[1]
@@ -174,8 +91,9 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
         forced = lab.forced(changes)
         rows = added_rows(lab, forced)
         first_rows = first_rows or rows
-        waiting = [f for f in all_findings(lab, rows, forced) if f.key not in settled]
+        waiting = [f for f in all_findings(lab, rows, forced, settled) if f.key not in settled]
         if not waiting:
+            lab.notes += unsettled(unused, named)
             return first_rows
         finding = waiting[0]
         parent = inherits(finding, lab, settled)
@@ -197,73 +115,49 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             unused[finding.probe] = finding
             settled.add(finding.key)
             continue
-        if not explanations and any(walk_key(place) < walk_key(finding.place) for place in lab.unrepaired):
-            lab.notes.append(f"{finding.probe} differs, too, but {lab.unrepaired[0].probe} could not be repaired in the candidate's dtype, so "
-                             "that difference may be inherited from it.")  # fmt: skip
+        if not explanations and not fed_alike(finding, lab, forced) and (why := may_inherit(finding, lab)):
+            lab.notes.append(why)
             named.remove(entry)
             settled.add(finding.key)
             continue
         if not explanations:
-            explanations, rest = look_inside(finding, lab, changes)
-            others = [other for other in named if other is not entry]
-            named += [Named(other, [], {}) for other in rest if not told(other, others)]
+            looked = look_inside(finding, lab, changes)
+            explanations, others = looked.causes, [other for other in named if other is not entry]
+            named += [Named(other, [], {}) for other in looked.rest if not told(other, others)]
             if (earlier := told(finding, others) if not explanations else named_alike(explanations, others)) is not None:
                 named.remove(entry)  # the other branch of guidance calls the same module
                 earlier.probes.add(finding.probe)
                 settled.add(finding.probe)
                 continue
+            named += [Named(part, causes, {}) for part, causes in looked.later]
         elif finding.kind == VALUES and finding.place not in forced.moved and all(e.dtype is None and not e.changes for e in explanations):
             lab.unrepaired.append(finding.place)
+        if not explanations and finding.kind == VALUES and finding.place not in finding.candidate:
+            lab.unshaped.append(finding.place)
         entry.explain(explanations)
         entry.finding = next((unused[e.probe] for e in explanations if e.probe in unused), finding)
         changes |= entry.changes
         lab.settled_arguments |= entry.arguments
         if align(lab, explanations):
             entry.probes |= inherited(added_rows(lab, lab.forced(changes)))
+        pair_branches(lab, explanations)
         resize(lab, finding, explanations, changes)
         settled |= entry.probes | ({finding.key} if finding.kind != VALUES else set())
         if entry.changes and any(f.key == finding.key and f.place == finding.place for f in _again(lab, changes)):
             settled.add(finding.key)  # the call was changed and something is still wrong there: do not ask again
 
 
-def all_findings(lab: Lab, rows: list[Row], forced: Trace) -> list[Finding]:
-    """What differs and what is missing, in walking order. An argument left out counts only where a prediction differs."""
+def all_findings(lab: Lab, rows: list[Row], forced: Trace, settled: set[str] = frozenset()) -> list[Finding]:
+    """What differs and what is missing, in walking order. An argument left out counts only where a prediction differs, another
+    number of evaluations only where lists of timesteps do not account for it, or no more."""
     mine, theirs = (lab.traces["reference"], forced) if lab.patient == "candidate" else (forced, lab.traces["candidate"])
     found = findings(lab, rows, forced)
     if any(f.probe.startswith("noise_pred") for f in found):
         found += left_out(mine, theirs)
     calls = call_counts(mine, theirs)
-    if calls is not None and not any(f.probe == "timesteps" for f in found):
+    if calls is not None and not any(f.probe == "timesteps" and f.key not in settled for f in found):
         found.append(calls)
     return sorted(found, key=lambda f: walk_key(f.place))
-
-
-def look_inside(finding: Finding, lab: Lab, changes: dict) -> tuple[list[Explanation], list[Finding]]:
-    """Find the modules that make an unexplained difference of a network, an encoder or a decoder, and what they do differently.
-
-    Returns the causes, and what beside them stays unexplained. Without a cause, `finding.inside` is the first such module.
-    """
-    seen = lab.traces["reference"].at("noise_pred_text")
-    if (family(finding.probe) not in LOOKED_INTO and (finding.probe != "noise_pred" or seen)) or finding.place not in finding.candidate:
-        return [], []
-    stage = {"noise_pred": "model_forward", "image_latents": "vae"}.get(finding.probe, finding.place.stage)
-    culprits, repaired = inside(lab, finding.place.step, changes, stage)
-    if not culprits:
-        return [], []
-    causes, left = explain_inside(culprits, finding, lab)
-    if not causes:
-        finding.inside, finding.culprit = left[0].to_dict(), left[0]
-        return [], []
-    finding.inside, finding.culprit = culprits[0].to_dict(), culprits[0]
-    if repaired is not None and not left:
-        causes[0].covers |= closed(lab, repaired, stage)
-    return causes, [dataclasses.replace(finding, inside=entry.to_dict(), culprit=entry) for entry in left[:1]]
-
-
-def closed(lab: Lab, repaired: Trace, stage: str) -> set[str]:
-    """Probes of a stage's networks that no longer stand out once their modules are repaired."""
-    rows = [row for row in added_rows(lab, repaired) if family(row.place.probe) in LOOKED_INTO and row.place.stage == stage]
-    return {row.place.probe for row in rows} - {row.place.probe for row in rows if row.stands_out}
 
 
 def size_named(explanation: Explanation) -> Named:
@@ -275,20 +169,3 @@ def size_named(explanation: Explanation) -> Named:
 def _again(lab: Lab, changes: dict) -> list[Finding]:
     forced = lab.forced(changes)
     return all_findings(lab, added_rows(lab, forced), forced)
-
-
-def inherits(finding: Finding, lab: Lab, settled: set[str]) -> str:
-    """"sigmas" for timesteps that follow from sigmas found to differ, by the map both sides share: t = 1000 · sigma."""
-    if family(finding.probe) != "timesteps" or "sigmas" not in settled or finding.place not in finding.candidate:
-        return ""
-    sigmas = {role: lab.own_value(role, Place("sigmas")) for role in ("reference", "candidate")}
-    if any(value is None for value in sigmas.values()):
-        return ""
-    mine, theirs = finding.reference[finding.place].double(), finding.candidate[finding.place].double()
-    a, b = sigmas["reference"].double()[: mine.numel()], sigmas["candidate"].double()[: theirs.numel()]
-    if a.numel() != mine.numel() or b.numel() != theirs.numel() or not a.norm():
-        return ""
-    scale = (a @ mine / (a @ a)).item()
-    # Integer timesteps may be cut: one unit of rounding on top of the reference's own departure from the map.
-    slack = (mine - scale * a).abs().max().item() + (1.0 if not finding.candidate[finding.place].is_floating_point() else scale * 1e-6)
-    return "sigmas" if ((theirs - scale * b).abs() <= slack).all() else ""

@@ -69,7 +69,8 @@ class CallRecorder(Recorder):
 
     def _before(self, name: str):
         def hook(module, args, kwargs):
-            if self.at is not None and self.step is not None and self.step != self.at:
+            other_step = self.at is not None and self.step is not None and self.step != self.at
+            if other_step or (self.guided_alone and self.branch == "uncond"):
                 self._stack.append(None)
                 return None
             self._count[name] += 1

@@ -34,6 +34,7 @@ def package_version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _class_source(cls: type) -> str:
     """Hash of the source of a class's module, or of its name where there is no source, and of the methods it has now.
 
@@ -160,9 +161,15 @@ def _tokenizer(value) -> str:
     return hashlib.sha256(text.encode()).hexdigest() + repr(getattr(value, "model_max_length", ""))
 
 
+def _forget() -> None:
+    """Classes may have been patched since the last question."""
+    _methods.cache_clear()
+    _class_source.cache_clear()
+
+
 def code_fingerprint(subject) -> str:
     """A short hash of the code that runs: the callable's class or function, and its components' classes."""
-    _methods.cache_clear()  # what was patched since the last question
+    _forget()
     parts = [_function(subject, {}, 2) if inspect.isroutine(subject) else _class_source(type(subject))]
     for name, component in sorted((getattr(subject, "components", None) or {}).items()):
         parts.append(f"{name} {_class_source(type(component))}")
@@ -171,5 +178,5 @@ def code_fingerprint(subject) -> str:
 
 def fingerprint(subject) -> str:
     """A hash of everything about a side that could make a difference: code, configuration, weights, hooks."""
-    _methods.cache_clear()
+    _forget()
     return _walk(subject, {}, DEPTH)

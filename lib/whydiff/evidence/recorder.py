@@ -44,6 +44,7 @@ class Recorder:
         self._seen: Counter = Counter()
         self.unmatched: frozenset[int] = frozenset()  # steps that the other side's loop leaves out: neither recorded nor counted
         self.resized: frozenset[str] = frozenset()  # probes at which another shape may be put
+        self.guided_alone = False  # the other side has no branches: the conditional one is what it has, and bears no name
 
     def observe(self, name, tensor, *, step=None, branch=None, module=None, component=None):
         """Record one tensor; return it, or what the experiment puts in its place."""
@@ -52,6 +53,7 @@ class Recorder:
             if step in self.unmatched:
                 return tensor
             step = self._counted(step)
+        branch = self._named(branch)
         key = (name, step, branch, module)
         place = Place(name, step, branch, self._seen[key], module)
         self._seen[key] += 1
@@ -90,7 +92,7 @@ class Recorder:
         """
         if step is not None and step in self.unmatched:
             return None
-        step = self._counted(step)
+        step, branch = self._counted(step), self._named(branch)
         key = (name, step, branch, None)
         place = Place(name, step, branch, self._seen[key])
         self.trace.absent.add(place)
@@ -117,6 +119,9 @@ class Recorder:
     def _counted(self, step: int | None) -> int | None:
         """The number of a step where those that the other side leaves out do not count."""
         return step if step is None else step - sum(left < step for left in self.unmatched)
+
+    def _named(self, branch: str | None) -> str | None:
+        return None if self.guided_alone and branch == "cond" else branch
 
     def module_hook(self, name: str, component: str):
         """A forward hook that records (and may replace) the outputs of one module under its name."""

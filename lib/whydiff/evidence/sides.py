@@ -48,6 +48,7 @@ class RunnableSide:
         self.runs = 0
         self.unmatched: frozenset[int] = frozenset()  # what recorders of its runs are told: see Recorder
         self.resized: frozenset[str] = frozenset()
+        self.guided_alone = False
         self.global_draws: set[str] = set()  # the global generators that runs drew from
         # A generator that the call holds is used up by a run: each run begins with the state that the caller gave it.
         self._generators = [(held, held.get_state()) for held in _generators(self.call)]
@@ -129,7 +130,7 @@ class RunnableSide:
         Raises Trouble when the side raises: which side, what, and the line of its code.
         """
         recorder = recorder or Recorder()
-        recorder.unmatched, recorder.resized = self.unmatched, self.resized
+        recorder.unmatched, recorder.resized, recorder.guided_alone = self.unmatched, self.resized, self.guided_alone
         arguments = self.arguments(changes)
         seed_everything(0)
         for held, state in self._generators:

@@ -38,7 +38,7 @@ class Window:
     def __str__(self) -> str:
         if self.length == 1:
             return "no past frame"
-        every = "every frame" if self.dilation == 1 else f"every {self.dilation}. frame"
+        every = "every frame" if self.dilation == 1 else f"one frame in {self.dilation}"
         return f"{every} so far" if self.length is None else f"{every} of the last {self.length}"
 
 

@@ -25,14 +25,16 @@ class Observed:
         """Relative L2 of the prediction, not rounded; its own rounding is part of it."""
         return float(np.linalg.norm(prediction - self.values) / np.linalg.norm(self.values))
 
-    def explained_by(self, prediction: np.ndarray) -> bool:
-        """Whether each prediction is within the rounding of its value.
+    def explained_by(self, prediction: np.ndarray, stretched: bool = False) -> bool:
+        """Whether each prediction is within the rounding of its value; `stretched`: it was computed as 1 minus something
+        in float32, so that it is rounded as 1 is.
 
         Four roundings (numerator, denominator, quotient, storage) of the shift formula, each at most ``unit``; float32
         at best, because schedulers store float32 on the way. A decimal may have been rounded or truncated.
         """
         error = prediction - self.values
         slack = 4 * max(self.unit, UNITS[torch.float32]) * np.maximum(np.abs(self.values), np.abs(prediction))
+        slack = slack + 4 * UNITS[torch.float32] * stretched
         if not np.isfinite(error).all():
             return False
         if not self.quantum:

@@ -120,8 +120,8 @@ def _flow_unipc(n, s):
 
 
 GRIDS = {
-    "trailing": (_trailing, "linspace(1, 1/N, N): diffusers FLUX pipeline, BFL, SGLang FLUX"),
-    "thousandth": (_thousandth, "linspace(1, 0.001, N): FastVideo FLUX"),
+    "trailing": (_trailing, "linspace(1, 1/N, N), as in diffusers' FLUX pipelines, black-forest-labs/flux and SGLang"),
+    "thousandth": (_thousandth, "linspace(1, 0.001, N), as in FastVideo's FLUX pipeline and the original LongCat-Video"),
     "flow_match_euler": (_flow_match_euler, "FlowMatchEulerDiscreteScheduler on its own (end shifted twice)"),
     "unipc": (_unipc, "UniPC flow sigmas of diffusers from 0.37 on"),
     "unipc_0.36": (_unipc_0_36, "UniPC flow sigmas of diffusers up to 0.36, official Wan2.2"),

@@ -67,11 +67,11 @@ def solve_schedule(sigmas_observed, steps: int | None = None, tokens: int | None
     total = steps or n
     if total < n:
         raise Trouble(f"{n} sigmas were observed (without a final 0), more than the {steps} steps given.")
-    fits = []
+    fits, stretch = [], _stretch(seen, config)
     for grid in GRIDS:
         fits += _shifted(seen, grid, total, total - n, None, tokens, config)
         if not any(fit.explains and not fit.free for fit in fits):
-            fits += _shifted(seen, grid, total, total - n, float(seen.values[-1]), tokens, config)
+            fits += _shifted(seen, grid, total, total - n, stretch, tokens, config)
     if total == n and n >= 4:
         fits += _end_points(seen, tokens, config) + _signal_ratio(seen)
     if steps is None and not any(fit.explains for fit in fits):
@@ -95,11 +95,11 @@ def _shifted(seen: Observed, grid: str, steps: int, start: int, stretch: float |
     fitted = _least_squares(predict, seen, first=_first_guess(predict, seen) if stretch is None else None)
     if fitted is None:
         return []
-    found, known_stretch = [], stretch is None or math.isclose(stretch, config.get("shift_terminal") or -1, rel_tol=1e-6)
+    found, known_stretch = [], stretch is None or stretch == config.get("shift_terminal")
     extra = (0 if known_stretch else 1) + (0 if start == 0 and steps == n or steps != n and start else 0.5)
     for mu, free, why, about in [*_named_shifts(fitted, tokens, config), (fitted, 1, "", {})]:
         values = predict(mu)
-        explains = seen.explained_by(values)
+        explains = seen.explained_by(values, stretch is not None)
         last_resort = mu == fitted and not any(f.explains for f in found)
         if not (explains and (free < 1 or not any(f.explains for f in found)) or last_resort):
             continue
@@ -115,6 +115,15 @@ def _shifted(seen: Observed, grid: str, steps: int, start: int, stretch: float |
     return found
 
 
+def _stretch(seen: Observed, config: dict) -> float:
+    """The value to which a list is stretched: its last one, or the config's own where that is what was seen.
+
+    The stretch is computed as 1 - (1 - sigma) / scale, so its rounding is that of float32 at 1, whatever the value.
+    """
+    last, stated = float(seen.values[-1]), config.get("shift_terminal")
+    return float(stated) if stated and abs(last - stated) <= 4 * 2.0**-24 else last
+
+
 def _named_shifts(fitted: float, tokens, config: dict):
     """(mu, parameters it costs, words, about) for shifts that have a reason, cheapest first, then round ones."""
     yield 0.0, 0, "", {}
@@ -123,6 +132,9 @@ def _named_shifts(fitted: float, tokens, config: dict):
             yield math.log(config[key]), 0, f" ({key} of the config)", {"from": key}
     line = (config.get("base_shift") or 0.5, config.get("max_shift") or 1.15,
             config.get("base_image_seq_len") or 256, config.get("max_image_seq_len") or 4096)
+    if line[0] == line[1]:  # one shift for every number of tokens
+        yield line[0], 0, " (base_shift and max_shift of the config)", {"from": "base_shift"}
+        tokens = None
     if tokens:
         yield mu_from_tokens(tokens, *line), 0, f" ({tokens} tokens)", {"tokens": tokens, "tokens_ratio": 1.0}
         ratio = tokens_from_mu(fitted, *line) / tokens
@@ -132,7 +144,7 @@ def _named_shifts(fitted: float, tokens, config: dict):
                 count = tokens * near
                 words = f" ({count:g} tokens, {'' if ratio > 1 else '1/'}{k} times the {tokens} there are)"
                 yield mu_from_tokens(count, *line), 0.5, words, {"tokens": count, "tokens_ratio": near}
-    implied = round(tokens_from_mu(fitted, *line))
+    implied = 0 if line[0] == line[1] else round(tokens_from_mu(fitted, *line))
     if not tokens and 0 < implied < 1_000_000 and config.get("use_dynamic_shifting"):
         yield mu_from_tokens(implied, *line), 1, f" (as for {implied} tokens)", {"tokens": implied}
     for digits in (1, 2, 3, 4):
@@ -147,7 +159,8 @@ def _end_points(seen: Observed, tokens, config: dict) -> list[ScheduleFit]:
 
     def line(mu: float) -> tuple[float, float]:
         slope, first = np.polyfit(index, unshift_sigmas(seen.values, math.exp(mu)), 1)
-        return float(first), float(first + slope * (n - 1))
+        ends = float(first), float(first + slope * (n - 1))
+        return tuple(float(s) if s in (0.0, 1.0) else end for s, end in zip(seen.values[[0, -1]], ends))  # no shift moves 0 and 1
 
     def predict(mu: float, ends=None) -> np.ndarray:
         return shift_sigmas(linear_grid(n, *(ends or line(mu))), math.exp(mu))
@@ -189,7 +202,7 @@ def _fit(seen: Observed, grid, mu, steps, values, free, words, parameters) -> Sc
         words += f", {seen.rounding}"
         parameters = parameters | {"rounding": seen.rounding}
     return ScheduleFit(grid, None if mu is None else _exp(mu), mu, steps, float(values[-1]), seen.terminal,
-                       seen.residual(values), free, seen.explained_by(values), words, parameters, tuple(values))
+                       seen.residual(values), free, seen.explained_by(values, "shift_terminal" in parameters), words, parameters, tuple(values))
 
 
 def _exp(mu: float) -> float:

@@ -143,3 +143,19 @@ def _matching(pair: Pair, axis: int) -> list[int] | None:
     columns = slice(None, None, max(1, a.shape[1] // 256))
     order = torch.cdist(b[:, columns], a[:, columns]).argmin(1).tolist()
     return order if len(set(order)) == len(order) else None
+
+
+def part_of(reference: torch.Tensor, candidate: torch.Tensor) -> str:
+    """", the candidate's is the first 15 of 30 along axis 1" for tensors of which one begins or ends with the other; else ""."""
+    a, b = reference.shape, candidate.shape
+    axes = [i for i, (x, y) in enumerate(zip(a, b)) if x != y] if len(a) == len(b) else []
+    if len(axes) != 1:
+        return ""
+    axis, short = axes[0], min((reference, candidate), key=torch.numel)
+    long = candidate if short is reference else reference
+    n, of = short.shape[axis], long.shape[axis]
+    for word, start in (("first", 0), ("last", of - n)):
+        if torch.equal(long.narrow(axis, start, n).to(short), short):
+            role = "reference" if short is reference else "candidate"
+            return f", the {role}'s is the {word} {n} of the other's {of} along axis {axis}"
+    return ""

@@ -47,7 +47,8 @@ def shift_intervals(ax, intervals, configured=(), meant: float | None = None):
         return ax
     for place, interval in enumerate(intervals):
         ax.barh(place, interval.high - interval.low, left=interval.low, height=0.6, color=REFERENCE)
-        ax.annotate(f"  [{interval.low:.3f}, {interval.high:.3f})", (interval.high, place), va="center", fontsize="small")
+        ax.annotate(f"[{interval.low:.3f}, {interval.high:.3f})", (interval.high, place), va="center", fontsize="small", zorder=3,
+                    xytext=(6, 0), textcoords="offset points", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
     for shift in configured:
         ax.axvline(shift, color="black", linestyle="-" if shift == meant else "--", linewidth=1)
         ax.annotate(f" {shift:g}" + (", meant" if shift == meant else ""), (shift, -0.6), va="bottom", fontsize="small")

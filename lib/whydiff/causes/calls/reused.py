@@ -50,12 +50,17 @@ def _explanation(role: str, places: list, lab, covers: set[str]) -> Explanation:
 
 
 def _repeats(lab, role: str, place, own: torch.Tensor) -> bool:
-    """Is what a side returned at a place what it returned one or more steps earlier, with nothing else in between?"""
+    """Is what a side returned at a place what it returned one or more steps earlier, with nothing else in between?
+
+    For either branch of guidance: a cache may mix them up. In one step both may be the same for other reasons.
+    """
     for back in range(1, place.step + 1):
-        before = lab.own_value(role, dataclasses.replace(place, step=place.step - back))
-        if before is None or before.shape != own.shape:
+        earlier = [dataclasses.replace(place, step=place.step - back, probe=probe, branch=branch) for probe, branch in
+                   ((place.probe, place.branch), ("noise_pred_text", "cond"), ("noise_pred_uncond", "uncond"))]  # fmt: skip
+        values = [lab.own_value(role, p) for p in earlier]
+        if values[0] is None or values[0].shape != own.shape:
             return False
-        if torch.equal(before, own):
+        if any(value is not None and torch.equal(value, own) for value in values):
             return bool(own.any())
         if back > 4:
             return False

@@ -38,7 +38,7 @@ def embedded(lab, role: str, with_) -> list[Explanation]:
     if values["reference"] == values["candidate"] and (scale is None or fed is None or abs(scale - fed) > 1e-3 * abs(fed)):
         return []
     return [_explanation(
-        "true-cfg-vs-embedded", "unknown", role, with_,
+        lab, "true-cfg-vs-embedded", "unknown", role, with_,
         f"{role} evaluates two branches{'' if scale is None else f', combines them with scale {number(round(scale, 4))}'} and feeds its network "
         f"guidance {_said(values[role])}; the {_OTHER[role]} evaluates one and feeds it "
         f"{_said(values[_OTHER[role]])}", "read the guidance that each network receives: it differs together with the number of branches",
@@ -71,7 +71,7 @@ def asked_for_zero(lab, role: str, with_) -> list[Explanation]:
     if again != with_[_OTHER[patient]]:
         return []
     return [_explanation(
-        "zero-value-treated-as-missing", patient, role, with_, f"asked for guidance 0, {patient} takes its default",
+        lab, "zero-value-treated-as-missing", patient, role, with_, f"asked for guidance 0, {patient} takes its default",
         f"ran the {patient} with {spelled}=1e-6 in place of 0: it evaluates the same branches as the {_OTHER[patient]}",
         "test `is None` where a default replaces a missing guidance_scale", {}, stage="parameters")]  # fmt: skip
 
@@ -92,7 +92,7 @@ def condition(lab, role: str, with_) -> list[Explanation]:
             continue
         if guided(lab.run(patient, changes={key: value})) == target:
             return [_explanation(
-                "cfg-enable-threshold", "unknown", role, with_,
+                lab, "cfg-enable-threshold", "unknown", role, with_,
                 f"{patient} {'guides' if target else 'stops guiding'} only if {words}",
                 f"ran the {patient} with {key}={value!r}: it evaluates the same branches as the {_OTHER[patient]}",
                 "switch guidance on by one condition on both sides (scale > 1 in diffusers)", {"setting": key, "value": value},
@@ -100,12 +100,14 @@ def condition(lab, role: str, with_) -> list[Explanation]:
     return []
 
 
-def _explanation(id_, departs, role, with_, words, experiment, fix, more, stage="guidance", changes=None, covers=None) -> Explanation:
+def _explanation(lab, id_, departs, role, with_, words, experiment, fix, more, stage="guidance", changes=None, covers=None) -> Explanation:
     counts = {r: len(steps) for r, steps in with_.items()}
+    nameless = lab.patient and not changes and all(p.branch is None for p in lab.traces[_OTHER[role]].at("noise_pred_text"))
     return Explanation(
         id=id_, stage=stage, departs=departs, explained=1.0, experiment=experiment, fix=fix, changes=changes or {},
         statement=f"{words}: {role} makes an unconditional prediction at {counts[role]} steps, the {_OTHER[role]} at {counts[_OTHER[role]]}",
-        relation={"kind": "branches", **counts} | more, covers=set() if changes else covers or {"noise_pred"})  # fmt: skip
+        relation={"kind": "branches", **counts} | more, covers=set() if changes else covers or {"noise_pred"},
+        guided_alone=role if nameless else None)  # fmt: skip
 
 
 def _said(value) -> str:

@@ -132,7 +132,7 @@ def _values(inside: Between, role: str) -> list[torch.Tensor]:
 
 
 def _floats(tree) -> list[torch.Tensor]:
-    return [t for t in tensors_in(tree) if t.is_floating_point() and t.numel()]
+    return [t.detach() for t in tensors_in(tree) if t.is_floating_point() and t.numel()]
 
 
 def _apart(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.causes.inside import hidden, nonfinite, operations, quantised, rotations, sensitivity, shards, stale, state, tables
+from whydiff.causes.inside import (
+    hidden,
+    nonfinite,
+    operations,
+    quantised,
+    rotations,
+    scaled,
+    sensitivity,
+    shards,
+    stale,
+    state,
+    strangers,
+    tables,
+)
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
 
@@ -27,13 +42,26 @@ def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explana
         if found is None and other is not None and (found := _one(other, finding, lab)) is not None:
             culprits[culprits.index(inside)] = asked[asked.index(inside)] = inside = other
         if found is None:
+            inside.found = strangers.told(inside) or inside.found
             left.append(inside)
         else:
             explained.append(inside.name)
             grouped.setdefault(found.id, []).append((inside, found))
+    left = [entry for entry in left if not _hands_over_less(entry, explained, culprits)]
     left = [entry.narrowed() or entry if isinstance(entry, Between) and entry.can_run else entry for entry in asked if entry in left]
     ordered = sorted((sorted(group, key=lambda pair: asked.index(pair[0])) for group in grouped.values()), key=lambda g: asked.index(g[0][0]))
     return [_merged(group, lab) for group in ordered], left
+
+
+def _hands_over_less(inside: Inside, explained: list[str], culprits: list[Inside]) -> bool:
+    """Is all that is wrong with a module's own code that others receive an argument less, or more, and are those explained by that?
+
+    What they compute was shown with the arguments that they were called with.
+    """
+    beyond = {entry.name for entry in culprits[MOST:]}
+    return inside.why == "input" and bool(inside.handed) and all(
+        math.isinf(received) and (name in beyond or any(_holds(known, name) for known in explained)) for name, received in inside.handed.items()) \
+        and any(_holds(known, name) for known in explained for name in inside.handed)  # fmt: skip
 
 
 def _path(name: str) -> list[str]:
@@ -90,4 +118,4 @@ def _merged(group: list[tuple[Inside, Explanation]], lab) -> Explanation:
 
 
 EXPERIMENTS = (quantised.explain, nonfinite.explain, _state, hidden.explain, tables.explain, rotations.explain, stale.explain, shards.explain,
-               sensitivity.explain, operations.explain)  # fmt: skip
+               scaled.explain, sensitivity.explain, operations.explain)  # fmt: skip

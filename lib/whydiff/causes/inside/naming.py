@@ -37,6 +37,7 @@ WORDS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     (r"lora_alpha|^alpha$|scaling$|lora_scale|network_alpha", "(?i)lokr", "", "lora-lokr-alpha", ("lora-alpha-default",)),
     (r"lora_alpha|network_alpha|lora_scale|lora_scaling", "", "", "lora-alpha-default", ()),
     (r"^alpha$|^scaling$", "(?i)lora|adapter", "", "lora-alpha-default", ()),
+    (r"(^|_)dtype$", "", "", "undeclared-dtype", ()),
 )  # fmt: skip
 
 ROTARY = r"(?i)inv_freq|freqs|rope|rotary|rot_emb|^cos|^sin|cos_cached|sin_cached|pe_table|^theta"
@@ -55,6 +56,10 @@ def of_word(difference: Difference, inside: Inside) -> Name | None:
         if re.search(key, difference.key) and re.search(module, place) and stage in (inside.stage, ""):
             if difference.key == "training":
                 departs = "candidate" if theirs else "reference"
+            elif found == "undeclared-dtype":
+                if not all(isinstance(value, torch.dtype) and value.is_floating_point for value in (mine, theirs)):
+                    return None
+                departs = min(("candidate", theirs), ("reference", mine), key=lambda pair: pair[1].itemsize)[0]
             elif found.endswith("norm-eps"):
                 departs = _against_config(inside, mine, theirs)
             return _word(found, difference, inside, equivalent, departs)
@@ -127,7 +132,9 @@ def _tensor_id(what: Change, difference, inside, place, mine, theirs) -> tuple[s
             return "gate-up-swapped", ()
         return None
     if what.kind == "rounded":
-        return ("fp32-exempt-modules-lost", ()) if _few_are_lower(inside, what.side, mine, theirs) else None
+        if _few_are_lower(inside, what.side, mine, theirs):
+            return "fp32-exempt-modules-lost", ()
+        return None if difference.store == "_parameters" else ("undeclared-dtype", ())  # a table that code makes, cast with the weights
     return {"damaged": ("checkpoint-file-corrupt", ("offload-corrupts-weights",)),
             "constant": ("missing-keys-nonstrict", ()), "unrelated": ("missing-keys-nonstrict", ("checkpoint-file-corrupt",)),
             "kronecker": ("lora-lokr-alpha", ("lora-alpha-default",)), "halves_opposed": ("lora-adaln-both-factors", ()),

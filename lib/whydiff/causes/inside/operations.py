@@ -112,6 +112,15 @@ def _tolerant(apply):
     return or_plain
 
 
+def _two_parts(call: Seen) -> bool:
+    return isinstance(call.result, (tuple, list)) and len(call.result) == 2
+
+
+def _attends(inside: Inside, role: str) -> bool:
+    """Two parts of one tensor are keys and values where attention follows, and gate and value where none does."""
+    return any(call.name in ("scaled_dot_product_attention", "softmax", "baddbmm", "bmm") for call in watched(lambda: inside.run(role)))
+
+
 def _name(inside: Inside, role: str, variant: Variant, calls: list[Seen]) -> tuple[str | None, tuple[str, ...]]:
     """The catalogue id of a variant in a module of this role; None where it has none."""
     call = calls[0]
@@ -120,7 +129,7 @@ def _name(inside: Inside, role: str, variant: Variant, calls: list[Seen]) -> tup
     if variant.id == "parts-exchanged":
         if roles.makes_modulation(inside) or call.shapes and _vectors(call.shapes[0]):
             return "adaln-shift-scale-swapped", ()
-        return ("gate-up-swapped", ()) if isinstance(call.result, (tuple, list)) and len(call.result) == 2 else (None, ())
+        return ("gate-up-swapped", ()) if _two_parts(call) and not _attends(inside, role) else (None, ())
     if variant.id == "norm-eps":
         if not _sums_squares(call):
             return None, ()

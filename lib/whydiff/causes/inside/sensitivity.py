@@ -8,10 +8,12 @@ import time
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
+from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
 from whydiff.evidence.calls import as_passed, bound, distance
 
 SECONDS = 5.0  # for a search; networks too large for it have their constant among the likely ones, or stay unexplained
+WRITTEN = tuple(i / 10 for i in range(1, 301))  # what people write where a scale is asked for
 OTHER = {"reference": "candidate", "candidate": "reference"}
 
 
@@ -37,16 +39,19 @@ def _reacts(inside: Inside, role: str, name: str, value: torch.Tensor) -> bool:
         moved = ~value if value.dtype == torch.bool else value.flip(-1) + 1 if value.dim() else value + 1
     else:
         moved = value * 1.37 + 0.11
-    before, after = inside.outputs()[role], _with(inside, role, name, moved)
+    before, after = inside.outputs()[role], with_argument(inside, role, name, moved)
     return after is None or distance(before, after) != 0.0
 
 
-def _with(inside: Inside, role: str, name: str, value):
+def with_argument(inside: Inside, role: str, name: str, value):
     """The output of a side's network with one argument changed; None where it cannot run so."""
-    calls = {r: dataclasses.replace(call, inputs=call.inputs | {name: value}) for r, call in inside.calls.items()}
-    own = calls["reference"]
-    args, kwargs = _rebuilt(inside.modules["reference"], own, name, value)
-    calls["reference"] = dataclasses.replace(own, args=args, kwargs=kwargs)
+    if isinstance(inside, Between) and name not in inside.calls[role].inputs:
+        return None  # each side runs on its own inputs there
+    calls = {}
+    for side, call in inside.calls.items():
+        own = call if name not in call.inputs else dataclasses.replace(call, inputs=call.inputs | {name: value})
+        args, kwargs = _rebuilt(inside.modules[side], own, name, value) if name in call.inputs else (call.args, call.kwargs)
+        calls[side] = dataclasses.replace(own, args=args, kwargs=kwargs)
     changed = dataclasses.replace(inside, calls=calls)
     try:
         return changed.run(role)
@@ -65,7 +70,7 @@ def _confirmed(inside: Inside, deaf: str, name: str, value: torch.Tensor, lab) -
     hears = OTHER[deaf]
     target = inside.outputs()[deaf]
     for constant, words in _constants(inside, name, value, lab):
-        after = _with(inside, hears, name, constant)
+        after = with_argument(inside, hears, name, constant)
         if after is None or not inside.closes(target, after):
             continue
         mask = "mask" in name
@@ -101,6 +106,12 @@ def _constants(inside: Inside, name: str, value: torch.Tensor, lab):
             yield (value.double() * (theirs / mine)[0]).to(value.dtype), "a constant"
     for number in (0.0, 1.0, 0.5, 1000.0, 999.0, 500.0):
         yield torch.full_like(value, number), f"the constant {number:g}"
+    if value.is_floating_point() and not (value - value.flatten()[0]).any() and value.abs().max() <= WRITTEN[-1]:
+        until = time.thread_time() + SECONDS
+        for number in WRITTEN:
+            if time.thread_time() > until:
+                break
+            yield torch.full_like(value, number), f"the constant {number:g}"
     yield from _searched(inside, name, value)
 
 
@@ -115,7 +126,7 @@ def _searched(inside: Inside, name: str, value: torch.Tensor):
     for number in range(0, 1001, 8):
         if time.thread_time() > until:
             return
-        after = _with(inside, OTHER[deaf], name, torch.full_like(value, number * unit))
+        after = with_argument(inside, OTHER[deaf], name, torch.full_like(value, number * unit))
         gaps[number] = distance(target, after) if after is not None else float("inf")
     valleys = [n for n in gaps if gaps[n] <= min(gaps.get(n - 8, float("inf")), gaps.get(n + 8, float("inf")))]
     for near in sorted(valleys, key=gaps.get):

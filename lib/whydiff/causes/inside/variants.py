@@ -43,8 +43,8 @@ SUMS = ("add", "__add__", "__radd__", "__iadd__")
 
 VARIANTS: tuple[Variant, ...] = (
     Variant(("gelu",), "GELU in its tanh form against the exact one", "gelu-tanh-vs-exact", tanh_or_exact, 0),
-    Variant(("gelu",), "SiLU in place of GELU", None, as_other(F.silu), 1),
-    Variant(("silu",), "GELU in place of SiLU", None, as_other(F.gelu), 1),
+    Variant(("gelu",), "SiLU stands in place of GELU", "activation-function", as_other(F.silu), 1),
+    Variant(("silu",), "GELU stands in place of SiLU", "activation-function", as_other(F.gelu), 1),
     Variant(ATTENTION, "the mask is left out", "attention-mask-dropped", needs_mask(lambda m, q: None), 0, ("sp-padding-unmasked",)),
     Variant(ATTENTION, "the mask is read the other way round", "attention-mask-inverted", needs_mask(inverted), 0),
     Variant(ATTENTION, "the mask is added as 1 and 0", "attention-mask-added-as-bool",

@@ -15,6 +15,7 @@ KINDS: tuple[K, ...] = (
     K("eval-mode-missing", "model_forward", MODULES, "a module is in training mode, so that dropout is at work", STATE, ("export-without-eval",)),
     K("norm-eps", "model_forward", MODULES, "a norm has another epsilon", STATE, ("text-encoder-norm-eps",)),
     K("gelu-tanh-vs-exact", "model_forward", MODULES, "GELU in its tanh form on one side and exact on the other", STATE),
+    K("activation-function", "model_forward", MODULES, "another activation function, such as SiLU in place of GELU", OPERATION),
     K("downscale-freq-shift", "model_forward", MODULES, "the frequencies of the timestep embedding are spaced differently", STATE),
     K("rope-axis-split", "model_forward", MODULES, "the head dimension is divided between the axes of positions differently", STATE),
     K("rope-phase-low-precision", "model_forward", MODULES, "frequencies or phases of rotary embeddings are computed in 16 bits", STATE,

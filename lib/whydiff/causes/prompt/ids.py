@@ -202,7 +202,10 @@ def _chunked(finding: Finding, lab) -> list[Explanation]:
     if not a or not b or len(a) == len(b) == 1:
         return []
     ends = tokens.ends_of([*a, *b]) | {row[-1] for row in (*a, *b) if row[-1] == a[0][-1]}
-    whole = [[i for row in side for i in tokens.text(row, ends)] for side in (a, b)]
+    texts_of = [[tokens.text(row, ends) for row in side] for side in (a, b)]
+    if texts_of[0] == texts_of[1]:
+        return []  # nothing is cut elsewhere: what differs is what the rows are filled up with
+    whole = [[i for text in side for i in text] for side in texts_of]
     texts_equal = whole[0] == whole[1] and bool(whole[0])
     fewer = "reference" if len(a) < len(b) else "candidate" if len(b) < len(a) else None
     if not texts_equal and (fewer is None or not _chunk_inserted(*sorted((a, b), key=len), ends)):

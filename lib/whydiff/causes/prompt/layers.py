@@ -111,17 +111,18 @@ def _piece(target: torch.Tensor, calls: list[Call], row: int, column: int, near)
 
 
 def _aligned(state: torch.Tensor, block: torch.Tensor, near) -> torch.Tensor | None:
-    """The rows of a state that a block starts with: all, or those behind a template's, with zeros behind them allowed."""
+    """The rows of a state that a block starts with: all, or those behind a template's, with zeros behind those of each prompt."""
     batches = [state] if state.shape[0] == block.shape[0] else [state[i : i + 1] for i in range(state.shape[0])]
     for values in batches:
         crops = {0, values.shape[1] - block.shape[1]} | _crop(values, block)
         for crop in sorted(c for c in crops if 0 <= c < values.shape[1]):
             cut = values[:, crop : crop + block.shape[1]]
             part = block[:, : cut.shape[1]]
-            filled = part.abs().sum((0, 2)).nonzero()
-            rows = int(filled[-1]) + 1 if len(filled) else 0
-            if rows and (rows > 1 or cut.shape[1] == 1) and near(part[:, :rows], cut[:, :rows].to(part.dtype).expand_as(part[:, :rows])):
-                return cut[:, :rows].to(part.dtype)
+            filled = part.any(-1).flip(1).cumsum(1).flip(1) > 0  # (B, rows): up to the last that is not zero
+            rows = int(filled.any(0).sum())
+            made = torch.where(filled[..., None], cut.to(part.dtype).expand_as(part), part.new_zeros(()))[:, :rows]
+            if rows and (rows > 1 or cut.shape[1] == 1) and near(part[:, :rows], made):
+                return made
     return None
 
 

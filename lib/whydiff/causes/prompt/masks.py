@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 
 import torch
 
@@ -12,6 +13,10 @@ from whydiff.causes.prompt.encoder import OTHER, encode
 from whydiff.evidence.diffusers_probes import as_passed
 from whydiff.places import Place
 
+# What encoders call token ids, and what they call the argument that says which of them are attended to.
+IDS = r"^(input_|token_)?ids$|^tokens$"
+MASK = r"(?i)attention_?mask|attend|pad(ding)?_mask|^mask$"
+
 
 def explain(finding: Finding, lab) -> list[Explanation]:
     """Same ids, other embeddings: does masking the padding (or not) in a text encoder of either live side explain it?"""
@@ -19,38 +24,43 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         side = lab.sides[role]
         if side is None:
             continue
-        for name, encoder in _maskable(side).items():
+        for name, names in _maskable(side).items():
             for masked in (True, False):
-                found = _try_mask(finding, lab, role, name, encoder, masked)
+                found = _try_mask(finding, lab, role, name, names, masked)
                 if found is not None:
                     return [found]
     return []
 
 
-def _maskable(side) -> dict[str, torch.nn.Module]:
+def _maskable(side) -> dict[str, tuple[str, str]]:
+    """{component: (its argument for token ids, its argument for their mask)}."""
     found = {}
     for name, module in side.components.items():
         if isinstance(module, torch.nn.Module):
             with contextlib.suppress(TypeError, ValueError):
-                if {"input_ids", "attention_mask"} <= set(inspect.signature(module.forward).parameters):
-                    found[name] = module
+                names = list(inspect.signature(module.forward).parameters)
+                ids, mask = (next((n for n in names if re.search(pattern, n)), None) for pattern in (IDS, MASK))
+                if ids and mask:
+                    found[name] = (ids, mask)
     return found
 
 
-def _try_mask(finding: Finding, lab, role: str, name: str, encoder, masked: bool) -> Explanation | None:
+def _try_mask(finding: Finding, lab, role: str, name: str, names: tuple[str, str], masked: bool) -> Explanation | None:
     """Run one side with its padding masked (or not masked) in one encoder: does it now make the other side's embeddings?"""
+    encoder, (of_ids, of_mask) = lab.sides[role].components[name], names
     pad = _padding_id(lab.sides[role], name, encoder)
     signature = inspect.signature(encoder.forward)
     before = []
 
     def pre(_module, args, kwargs):
         bound = signature.bind_partial(*args, **kwargs)
-        ids, mask = bound.arguments.get("input_ids"), bound.arguments.get("attention_mask")
+        ids, mask = bound.arguments.get(of_ids), bound.arguments.get(of_mask)
         if ids is not None:
             before.append(mask is not None and not bool(mask.all()))
-            bound.arguments["attention_mask"] = (ids != pad).long() if masked else torch.ones_like(ids)
-        if "attention_mask" not in list(signature.parameters)[: len(args)]:
-            kwargs = {"attention_mask": None} | kwargs
+            kept = ids != pad if masked else torch.ones_like(ids, dtype=torch.bool)
+            bound.arguments[of_mask] = kept.long() if of_mask == "attention_mask" else kept  # as transformers passes it, or plainly
+        if of_mask not in list(signature.parameters)[: len(args)]:
+            kwargs = {of_mask: None} | kwargs
         return as_passed(signature, bound.arguments, args, kwargs)
 
     handle = encoder.register_forward_pre_hook(pre, with_kwargs=True)
@@ -74,13 +84,13 @@ def _try_mask(finding: Finding, lab, role: str, name: str, encoder, masked: bool
         statement=f"candidate's {name} {words[masks['candidate']]}, the reference's {words[masks['reference']]}",
         relation={"kind": "attention_mask", "encoder": name, **masks}, explained=share,
         experiment=f"ran {role} with {name}'s padding {'masked' if masked else 'not masked'}: it makes the other side's {finding.probe}",
-        fix=f"{'pass' if masks['reference'] else 'do not pass'} attention_mask to {name} in the candidate")  # fmt: skip
+        fix=f"{'pass' if masks['reference'] else 'do not pass'} {of_mask} to {name} in the candidate")  # fmt: skip
 
 
 def _padding_id(side, name: str, encoder) -> int:
     tokenizer = side.components.get(name.replace("text_encoder", "tokenizer")) or getattr(
         side.subject, name.replace("text_encoder", "tokenizer"), None)  # fmt: skip
-    found = getattr(tokenizer, "pad_token_id", None)
+    found = next((getattr(tokenizer, key) for key in ("pad_token_id", "pad_id") if getattr(tokenizer, key, None) is not None), None)
     if found is None:
         found = getattr(getattr(encoder, "config", None), "pad_token_id", None)
     return 0 if found is None else int(found)

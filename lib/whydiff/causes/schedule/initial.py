@@ -77,7 +77,7 @@ def explain_strength(finding: Finding, lab) -> list[Explanation]:
     reference, candidate = finding.reference[finding.place], finding.candidate[finding.place]
     mix = _mix(reference, noise, candidate) if noise.numel() == reference.numel() else None
     levels = _levels(lab)
-    if mix is None or not levels:
+    if mix is None or not levels or abs(mix[0]) <= _CLOSE:  # nothing of the reference, so no picture, is in the candidate's
         return []
     found = [(i, j) for i, (a, b) in enumerate(levels) for j, (c, d) in enumerate(levels) if i != j and a > 1e-6
              and abs(c / a - mix[0]) <= 1e-4 * max(1.0, c / a) and abs(d - b * c / a - mix[1]) <= 1e-4 * max(1.0, d)]  # fmt: skip

@@ -111,7 +111,7 @@ def _shifted(finding: Finding, lab, reference: ScheduleFit, candidate: ScheduleF
         wrong = "candidate" if departs == "candidate" else "reference"
         return Explanation(
             id="dynamic-shift-seq-len", equivalent=["shift-constant"], departs=departs, explained=share,
-            statement=f"{wrong}'s mu is that of {number(count * factor)} tokens; the picture has {count}: shift {number(round(theirs, 4))} "
+            statement=f"{wrong}'s mu is that of {count * factor:g} tokens; the picture has {count}: shift {number(round(theirs, 4))} "
                       f"in the candidate, {number(round(mine, 4))} in the reference",
             relation=relation | {"kind": "dynamic_shift", "mu_reference": math.log(mine), "mu_candidate": math.log(theirs),
                                  "tokens": count, "factor": factor},

@@ -48,7 +48,7 @@ def check_entries(framework: Framework, entries: list[Entry] | None = None) -> l
 
 def _check(framework: Framework, entry: Entry, version: str) -> Check:
     if not entry.check:
-        return Check(entry, UNCHECKED, "it is no default in a signature")
+        return Check(entry, UNCHECKED, "their entries name no default in installed code")
     at = position(framework.versions, version)
     first, last = framework.span(entry)
     if at is None or not first <= at:
