@@ -1,6 +1,11 @@
 """`tap`: one line in anybody's sampling code that shows a tensor to whydiff. Costs one comparison when nothing records."""
 
-_listener = None  # the object whose `observe` sees every tap, or None; set by `listening` alone
+import sys
+
+# This module, and its twin in the recorder that is one file: whoever listens hears the taps of both.
+_TWINS = ("whydiff.taps", "whydiff_tap.taps")
+# The object whose `observe_nested` sees every tap, or None; set by `listening` alone.
+_listener = next((found for name in _TWINS if (found := getattr(sys.modules.get(name), "_listener", None)) is not None), None)
 
 
 def tap(name, tensor, step=None, branch=None):
@@ -24,10 +29,15 @@ class listening:
         self.listener = listener
 
     def __enter__(self):
-        global _listener
-        self.outer, _listener = _listener, self.listener
+        self.outer = _listener
+        _hear(self.listener)
         return self.listener
 
     def __exit__(self, *_):
-        global _listener
-        _listener = self.outer
+        _hear(self.outer)
+
+
+def _hear(listener) -> None:
+    for name in _TWINS:
+        if name in sys.modules:
+            sys.modules[name]._listener = listener

@@ -13,7 +13,7 @@ BATCH = ("num_images_per_prompt", "num_videos_per_prompt", "batch_size")
 
 def output_size(trace: Trace) -> dict[str, int]:
     """height, width and num_frames of what was made, from the image, else nothing."""
-    event = trace.events.get(IMAGE)
+    event = trace.events.get(IMAGE) or trace.sketches.get(IMAGE)
     if event is None or event.tensor.dim() not in (4, 5):
         return {}
     shape = event.tensor.shape
@@ -30,7 +30,7 @@ def stated(lab, role: str) -> dict[str, int]:
 
 def batch(trace: Trace | None) -> int | None:
     """How many pictures were made."""
-    event = None if trace is None else trace.events.get(IMAGE)
+    event = None if trace is None else trace.events.get(IMAGE) or trace.sketches.get(IMAGE)
     return None if event is None or event.tensor.dim() not in (4, 5) else event.tensor.shape[0]
 
 

@@ -21,6 +21,8 @@ def command(
                     "prompt=..., seed=0.", show_default=False)] = None,
     modules: Annotated[list[str] | None, typer.Option("--modules", metavar="GLOB", help="Also record these modules' outputs: "
                        "'transformer/*'.", show_default=False)] = None,
+    level: Annotated[str, typer.Option("--level", metavar="LEVEL", help="full, or fingerprint: a sketch of a few kB of each large "
+                     "tensor.")] = "full",
     no_floor: Annotated[bool, typer.Option("--no-floor", help="Do not run it again to measure its noise floor.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # fmt: skip
@@ -29,7 +31,7 @@ def command(
     from whydiff.engine.recording import record_side
 
     with progress() as said:
-        trace = record_side(entry, out, modules=modules or [], floor=not no_floor, said=said, **arguments)
+        trace = record_side(entry, out, modules=modules or [], floor=not no_floor, level=level, said=said, **arguments)
     if as_json:
         print(json.dumps({"trace": out, "tensors": len(trace), "steps": trace.steps, "probes": trace.probes(),
                           "floor": trace.floor, "producer": trace.producer}, indent=1))  # fmt: skip

@@ -87,8 +87,8 @@ def unseen(lab: Lab, named: list[Named]) -> list[str]:
         if entry.explanations or reference is None or candidate is None:
             continue
         here = entry.finding.place
-        before = sorted((p for p in reference if walk_key(p) < walk_key(here) and not p.probe.startswith("modules")), key=walk_key)
-        last = max((i for i, p in enumerate(before) if p in candidate), default=-1)
+        before = sorted((p for p in reference.places if walk_key(p) < walk_key(here) and not p.probe.startswith("modules")), key=walk_key)
+        last = max((i for i, p in enumerate(before) if p in set(candidate.places)), default=-1)
         missing = list(dict.fromkeys(p.probe for p in before[last + 1 :]))
         if missing:
             start = f"between {before[last]} and" if last >= 0 else "before"
@@ -100,4 +100,5 @@ def unseen(lab: Lab, named: list[Named]) -> list[str]:
 def _unpaired(one: Trace | None, other: Trace | None) -> list[str]:
     if one is None or other is None:
         return []
-    return list(dict.fromkeys(str(place) for place in one if place not in other))
+    known = set(other.places)
+    return list(dict.fromkeys(str(place) for place in one.places if place not in known))

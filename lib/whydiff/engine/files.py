@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+from whydiff.engine.sketched import Estimate, estimates
 from whydiff.errors import Trouble
 from whydiff.evidence.files import IMAGES, TENSORS, existing, is_trace, read_tensors
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
@@ -18,7 +19,7 @@ class Line:
     """One tensor that both have. `floor` is that of the reference's trace, None where none was measured."""
 
     name: str
-    comparison: Comparison
+    comparison: Comparison | Estimate
     floor: float | None = None
     picture: str = ""
 
@@ -77,12 +78,12 @@ class FileComparison:
 def compare_files(reference, candidate) -> FileComparison:
     """Compare two paths of one kind. Raises Trouble for what cannot be read, or two kinds."""
     a, b = existing(reference), existing(candidate)
+    if is_trace(a) and is_trace(b):
+        return _traces(a, b)
     if a.is_dir() != b.is_dir():
         raise Trouble(f"{a if a.is_dir() else b} is a folder and {b if a.is_dir() else a} is a file. Give two of one kind.")
     if is_trace(a) != is_trace(b):
         raise Trouble(f"{b if is_trace(a) else a} holds no trace.jsonl, the other one does. Give two traces.")
-    if is_trace(a):
-        return _traces(a, b)
     if a.is_dir():
         return _folders(a, b)
     return _paired(_file(a), _file(b), {}, pictures=a.suffix.lower() in IMAGES and b.suffix.lower() in IMAGES)
@@ -130,7 +131,16 @@ def _traces(a: pathlib.Path, b: pathlib.Path) -> FileComparison:
                 if reference.floor:  # rounding has a floor of its own
                     made = STANDS_OUT * max(reference.floor.get("decoded", 0.0), floors[place])
                     floors[place] = max(floors[place], image_floor(mine[place], made) / STANDS_OUT)
-    return _paired(mine, theirs, floors, order=walk_key)
+    whole = _paired(mine, theirs, floors, order=walk_key)
+    if not (reference.sketches or candidate.sketches):
+        return whole
+    found = estimates(reference, candidate)
+    lines = [(place, Line(str(place), estimate, estimate.row.floor if reference.floor else None)) for place, estimate in found.items()]
+    lines += [(place, line) for line in whole.lines for place in mine if str(place) == line.name]
+    shared = {str(place) for place in found}
+    return FileComparison([line for _, line in sorted(lines, key=lambda pair: walk_key(pair[0]))],
+                          [str(p) for p in reference.places if p not in set(candidate.places) and str(p) not in shared],
+                          [str(p) for p in candidate.places if p not in set(reference.places) and str(p) not in shared])  # fmt: skip
 
 
 def _folders(a: pathlib.Path, b: pathlib.Path) -> FileComparison:

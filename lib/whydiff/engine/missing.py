@@ -17,7 +17,7 @@ def left_out(reference: Trace, candidate: Trace) -> list[Finding]:
     found = []
     for who, one, other in (("candidate", reference, candidate), ("reference", candidate, reference)):
         probes: dict[str, list[Place]] = {}
-        for place in one:
+        for place in one.places:
             if place in other.absent and family(place.probe) == "model_input":
                 probes.setdefault(place.probe, []).append(place)
         for probe, places in probes.items():
@@ -46,11 +46,11 @@ def call_counts(reference: Trace, candidate: Trace) -> Finding | None:
 def evaluations(trace: Trace) -> dict[int, int]:
     """{step: how often the network was evaluated}, each branch counted once; empty where only taps tell of the network."""
     counts: dict[int, int] = {}
-    for place, event in trace.events.items():
+    for place, event in (trace.events | trace.sketches).items():
         if place.probe in PREDICTIONS and event.component is not None and place.step is not None:
             counts[place.step] = counts.get(place.step, 0) + 1
     return counts
 
 
 def _steps(trace: Trace) -> list[int]:
-    return sorted({p.step for p in trace if p.probe in ("latents", "noise_pred") and p.step is not None})
+    return sorted({p.step for p in trace.places if p.probe in ("latents", "noise_pred") and p.step is not None})

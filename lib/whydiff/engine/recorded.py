@@ -6,13 +6,16 @@ everything before it.
 
 from __future__ import annotations
 
-from whydiff.causes.finding import ABSENT, CALLS, Explanation, Finding
+from whydiff.causes.finding import ABSENT, CALLS, VALUES, Explanation, Finding
 from whydiff.causes.registry import explain
 from whydiff.engine.inheritance import inherits
 from whydiff.engine.lab import Lab
+from whydiff.engine.looking import LOOKED_INTO
 from whydiff.engine.missing import call_counts, left_out
 from whydiff.engine.rows import Row
+from whydiff.engine.sketched import words_of
 from whydiff.engine.walk import Named, size_named
+from whydiff.evidence.trace import Trace
 from whydiff.places import Place, family, walk_key
 
 # What a probe is computed from, where that is not "everything before it".
@@ -44,11 +47,7 @@ def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[N
     broken: set[str] = set()  # sides that have values that are not finite: where they first appear is their place
     covered: set[str] = set()  # further probes that an explanation explains
     missing = _missing(lab)
-    grouped: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.stands_out and not row.place.probe.startswith("modules"):
-            grouped.setdefault(row.place.probe, []).append(row)
-    found = sorted([*(_finding(lab, probe, group) for probe, group in grouped.items()), *missing], key=lambda f: walk_key(f.place))
+    found = sorted([*findings(lab, rows), *missing], key=lambda f: walk_key(f.place))
     predictions = any(f.probe.startswith("noise_pred") for f in found)
     for finding in found:
         probe = finding.probe
@@ -57,12 +56,13 @@ def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[N
         sources = MADE_FROM.get(probe, MADE_FROM.get(family(probe)))
         inherited = probe in covered or (bool(differing) if sources is None else bool(differing & set(sources)))
         if not inherited and not inherits(finding, lab, differing) and not (named and sources is None):
-            named.append(Named(finding, explain(finding, lab), {}))
+            named.append(Named(finding, explain(finding, lab) if comparable(finding) else [], {}))
+            finding.inside = innermost(rows, finding) if not named[-1].explanations else None
             covered |= {probe for explanation in named[-1].explanations for probe in explanation.covers}
             if finding.kind == CALLS:
                 differing |= {"noise_pred", "latents"}
         elif family(probe) in RECOMPUTED and probe not in differing and not nonfinite(finding) & broken and (
-                explanations := explain(finding, lab)):  # fmt: skip
+                comparable(finding) and (explanations := explain(finding, lab))):  # fmt: skip
             named.append(Named(finding, explanations, {}))
         differing |= {probe, family(probe)}
         broken |= nonfinite(finding)
@@ -83,15 +83,44 @@ def _missing(lab: Lab) -> list[Finding]:
     return left_out(reference, candidate) + ([calls] if calls is not None and not longer else [])
 
 
-def _finding(lab: Lab, probe: str, group: list[Row]) -> Finding:
+def findings(lab: Lab, rows: list[Row], candidate: Trace | None = None) -> list[Finding]:
+    """The rows that stand out, one finding for each probe, in walking order. `candidate`: its trace, where that is another one."""
+    trace = candidate or lab.traces["candidate"]
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.stands_out and not row.place.probe.startswith("modules"):
+            grouped.setdefault(row.place.probe, []).append(row)
+    return [_finding(lab, probe, group, trace) for probe, group in grouped.items()]
+
+
+def _finding(lab: Lab, probe: str, group: list[Row], trace: Trace) -> Finding:
     reference, candidate = {}, {}
     for row in group:
+        if row.estimated:
+            continue
         reference[row.place] = lab.traces["reference"][row.place]
-        pair = lab.pair(row.place, lab.traces["candidate"][row.place])
+        pair = lab.pair(row.place, trace[row.place])
         if pair is not None:
             candidate[row.place] = pair[1]
     first = group[0]
-    return Finding(probe, [row.place for row in group], reference, candidate, first.difference, first.floor, first.why)
+    return Finding(probe, [row.place for row in group], reference, candidate, first.difference, first.floor,
+                   first.why or (words_of(lab, first.place, trace) if first.estimated else ""))
+
+
+def comparable(finding: Finding) -> bool:
+    """Are there tensors for an experiment? Of places with fingerprints there are none."""
+    return bool(finding.reference) or finding.kind != VALUES
+
+
+def innermost(rows: list[Row], finding: Finding) -> dict | None:
+    """The first recorded module that departs at an unexplained output of a network, all of whose inputs agree."""
+    if finding.probe not in LOOKED_INTO:
+        return None
+    place = finding.place
+    same = (r for r in rows if r.place.probe == "modules" and r.stands_out and r.place.stage == place.stage
+            and (r.place.step, r.place.branch) == (place.step, place.branch))  # fmt: skip
+    first = next(same, None)
+    return None if first is None else {"module": first.place.module, "difference": first.difference, "noise_floor": first.floor}
 
 
 def settings_differ(lab: Lab) -> list[Named]:

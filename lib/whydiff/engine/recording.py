@@ -7,14 +7,16 @@ from typing import Any
 
 from whydiff.engine import noise_floor
 from whydiff.engine.lab import Lab
+from whydiff.errors import Trouble
 from whydiff.evidence.case import Case, Live, Record, Side
 from whydiff.evidence.environment import environment
 from whydiff.evidence.new_folder import new_folder, refuse_filled
 from whydiff.evidence.trace import Trace
+from whydiff.evidence.trace_writer import LEVELS
 
 
 def record_side(entry: str, folder, *, build: dict[str, Any], call: dict[str, Any], modules: list[str] = (),
-                floor: bool = True, said: Callable[[str], None] = lambda text: None) -> Trace:  # fmt: skip
+                floor: bool = True, level: str = "full", said: Callable[[str], None] = lambda text: None) -> Trace:  # fmt: skip
     """Run `FILE.py:FUNCTION` with `call` and write what it shows into `folder`, which must not exist or be empty.
 
     `floor` also runs it as it is once more, and with its values moved by one ulp; the result is stored in the trace.
@@ -25,6 +27,8 @@ def record_side(entry: str, folder, *, build: dict[str, Any], call: dict[str, An
     # The other side of the case is never looked at.
     case = Case(title=entry, reference=side, candidate=Side(settings={"nothing": None}), record=Record(modules=list(modules)))
     lab = Lab(case, said)
+    if level not in LEVELS:
+        raise Trouble(f"--level {level!r} is not known. Use {' or '.join(LEVELS)}.")
     lab.load()
     lab.record_both(notes=True)
     trace = lab.traces["reference"]
@@ -33,5 +37,5 @@ def record_side(entry: str, folder, *, build: dict[str, Any], call: dict[str, An
         trace.floor = lab.floor.per_probe()
     trace.environment = trace.environment or environment()
     with new_folder(folder) as draft:
-        trace.save(draft)
+        trace.save(draft, level)
     return trace

@@ -26,6 +26,7 @@ class Row:
     added_floor: float | None = None
     equal: bool = False
     why: str = ""
+    estimated: bool = False  # from sketches
 
     @property
     def stands_out(self) -> bool:

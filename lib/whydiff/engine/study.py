@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 
 from whydiff.causes import size
-from whydiff.engine import neighbours, noise_floor, summary
+from whydiff.engine import neighbours, noise_floor, rounds, summary
 from whydiff.engine.agreement import check_vacuous
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.effects import image_effects
@@ -17,10 +17,12 @@ from whydiff.engine.lab import Lab
 from whydiff.engine.leaks import Leaked, leaked, stale
 from whydiff.engine.recorded import walk_recorded
 from whydiff.engine.rows import Row, compare_runs
+from whydiff.engine.sketched import sketch_rows, sketched
 from whydiff.engine.walk import Named, walk
 from whydiff.evidence.case import Case
 from whydiff.evidence.environment import environment
 from whydiff.evidence.trace import Trace
+from whydiff.places import walk_key
 from whydiff.verdict import Verdict
 
 
@@ -97,7 +99,7 @@ def examine(lab: Lab) -> Study:
     if all(trace is not None for trace in lab.traces.values()):
         if not sizes:
             lab.find_layouts(lab.traces["candidate"])
-        found.rows = compare_runs(lab)
+        found.rows = sorted([*compare_runs(lab), *sketch_rows(lab, layouts=not sizes)], key=lambda row: walk_key(row.place))
     effects = search(found, sizes)
     if not found.named and not any(leak.explanations for leak in leaks) and not any(row.stands_out for row in found.rows):
         with lab.as_far_as_runs_allow("looking for what a request leaves behind"):
@@ -110,7 +112,10 @@ def search(found: Study, sizes: list) -> dict[int, float | None]:
     """Find and explain what differs, by running the patient where one is live, else from recorded tensors. Returns the share
     of the image of each finding, by its id."""
     lab, effects = found.lab, {}
-    if lab.patient is not None and found.rows:
+    patient = lab.patient if not sketched(lab) else None  # a fingerprint cannot be put into a run
+    if patient is not None and found.rows:
+        if found.case.candidate.injected:
+            lab.notes.append(f"candidate.injected was not looked at: the {patient} is live, so its repairs are made here")
         with lab.as_far_as_runs_allow("the search for causes"):
             found.added = walk(lab, sizes, found.named)
         if lab.exhausted and found.named and not found.named[-1].explanations:
@@ -118,13 +123,19 @@ def search(found: Study, sizes: list) -> dict[int, float | None]:
             finding.why = finding.why or "not explained within the budget of runs"
         with lab.as_far_as_runs_allow("the share of each cause in the image"):
             image_effects(lab, found.named, effects)
-    if lab.patient is None or not found.rows or (lab.exhausted and not found.named):
+    if patient is None or not found.rows or (lab.exhausted and not found.named):
+        done = rounds.load(lab)
         found.named = walk_recorded(lab, found.rows, sizes)
+        whole = next((r for r in done if not r.at), None)
+        if whole is not None and not sizes:
+            found.added, found.named = rounds.walk_round(lab, whole)
+        if found.named:
+            rounds.conclude_rounds(lab, done, found.named, effects)
     return effects
 
 
 def comparable(lab: Lab) -> bool:
     """True when both sides have tensors with a place in common, or both have settings."""
     if all(trace is not None for trace in lab.traces.values()):
-        return any(place in lab.traces["candidate"] for place in lab.traces["reference"])
+        return not set(lab.traces["reference"].places).isdisjoint(lab.traces["candidate"].places)
     return bool(summary.stated_settings(lab, "reference").keys() & summary.stated_settings(lab, "candidate").keys())

@@ -42,10 +42,16 @@ class Side(_Strict):
     name: str = ""
     live: Live | None = None
     trace: str | None = None
+    injected: list[str] = []  # traces of further runs of this side, with the other side's tensors put in
     settings: dict[str, Any] = {}
     image: str | None = None
     defaults: Defaults | None = None
     declares: dict[str, Any] = {}
+
+    @pydantic.field_validator("injected", mode="before")
+    @classmethod
+    def _one(cls, value):
+        return [value] if isinstance(value, str) else value
 
     @pydantic.model_validator(mode="after")
     def _check(self):

@@ -73,7 +73,7 @@ def text_encoders(pipeline) -> dict[str, torch.nn.Module]:
 def probes(pipeline, recorder: Recorder):
     """Install all probe points on `pipeline` for as long as the context lasts."""
     with contextlib.ExitStack() as stack:
-        install = _Installer(pipeline, recorder, stack)
+        install = Installer(pipeline, recorder, stack)
         install.noise()
         install.prompt()
         install.schedule()
@@ -83,7 +83,9 @@ def probes(pipeline, recorder: Recorder):
         yield
 
 
-class _Installer:
+class Installer:
+    """Installs the probe points of one pipeline, one kind after the other."""
+
     def __init__(self, pipeline, recorder: Recorder, stack: contextlib.ExitStack):
         self.pipeline, self.recorder, self.stack = pipeline, recorder, stack
         self.scheduler = pipeline.scheduler

@@ -49,7 +49,9 @@ def attention_backends() -> dict:
     """Which of torch's scaled-dot-product kernels may be chosen, and diffusers' own choice where it is loaded."""
     cuda = torch.backends.cuda
     found = {"flash": cuda.flash_sdp_enabled(), "memory_efficient": cuda.mem_efficient_sdp_enabled(),
-             "math": cuda.math_sdp_enabled(), "cudnn": cuda.cudnn_sdp_enabled()}  # fmt: skip
+             "math": cuda.math_sdp_enabled()}  # fmt: skip
+    if hasattr(cuda, "cudnn_sdp_enabled"):  # torch 2.5
+        found["cudnn"] = cuda.cudnn_sdp_enabled()
     dispatch = sys.modules.get("diffusers.models.attention_dispatch")
     if dispatch is not None:
         with contextlib.suppress(Exception):

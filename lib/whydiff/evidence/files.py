@@ -7,13 +7,15 @@ import pathlib
 import torch
 
 from whydiff.errors import Trouble, did_you_mean
+from whydiff.evidence.archives import is_archive
 
 TENSORS = (".pt", ".pth", ".bin", ".npy", ".npz", ".safetensors")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def is_trace(path: pathlib.Path) -> bool:
-    return path.is_dir() and (path / "trace.jsonl").is_file()
+    """A trace folder, or an archive (which only a trace can be here)."""
+    return is_archive(path) or (path.is_dir() and (path / "trace.jsonl").is_file())
 
 
 def existing(path) -> pathlib.Path:

@@ -19,6 +19,7 @@ import torch
 from whydiff.measure.tensors import raw_bytes
 
 DEPTH = 6
+RECORDS = "__whydiff_records__"  # a wrapper that only records is no code of the side's
 _PLAIN = (str, bytes, int, float, bool, complex, type(None))
 # Bookkeeping that differs between two loads of one thing without any effect on what it computes.
 _IGNORED = {"_name_or_path", "_use_default_values", "_diffusers_version", "name_or_path", "_commit_hash", "_internal_dict",
@@ -59,8 +60,8 @@ def _methods(cls: type) -> str:
     for kind in cls.__mro__:
         for name, value in vars(kind).items():
             inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
-            if isinstance(inner, types.FunctionType):
-                found.setdefault(name, "".join(map(_code, _wrapped(inner))))
+            if isinstance(inner, types.FunctionType) and (chain := _wrapped(inner)):
+                found.setdefault(name, "".join(map(_code, chain)))
     return repr(sorted(found.items()))
 
 
@@ -69,7 +70,7 @@ def _wrapped(function) -> list:
     chain = [function]
     while (inner := getattr(chain[-1], "__wrapped__", None)) is not None and inner not in chain:
         chain.append(inner)
-    return [f for f in chain if hasattr(f, "__code__")]
+    return [f for f in chain if hasattr(f, "__code__") and not getattr(f, RECORDS, False)]
 
 
 def _code(function) -> str:

@@ -134,7 +134,7 @@ def quieten(floors: dict[Place, float], other: dict[Place, float]) -> bool:
 
 def stored_floor(trace: Trace) -> Floor:
     """The floor that came with a recorded trace; `derived` from dtype epsilon alone where none was measured."""
-    floors = {place: trace.floor.get(place.probe, 0.0) for place in trace}
+    floors = {place: trace.floor.get(place.probe, 0.0) for place in trace.places}
     return Floor(inherited=floors, added={}, source="stored" if trace.floor else "derived")
 
 
@@ -144,9 +144,11 @@ def image_floor(reference: torch.Tensor, decoded_floor: float) -> float:
     A value within that uncertainty of a rounding border flips by one level of 255. The number of flips is Poisson with
     mean n · 2 · 255 · uncertainty; five standard deviations and one flip are allowed on top.
     """
-    n = reference.numel()
-    uncertainty = decoded_floor * reference.double().square().mean().sqrt().item()
-    mean = n * min(1.0, 2 * 255 * uncertainty)
+    return flips_floor(reference.numel(), reference.double().norm().item(), decoded_floor)
+
+
+def flips_floor(n: int, norm: float, decoded_floor: float) -> float:
+    """As `image_floor`, of an image of which the number of values and their norm are known."""
+    mean = n * min(1.0, 2 * 255 * decoded_floor * norm / math.sqrt(n)) if n else 0.0
     flips = mean + 5 * math.sqrt(mean) + 1
-    norm = reference.double().norm().item()
     return math.sqrt(flips) / 255 / norm if norm else 0.0

@@ -11,7 +11,8 @@ import torch
 
 from whydiff import taps
 from whydiff.evidence.functions import functions_of
-from whydiff.evidence.trace import Event, Trace, TraceWriter
+from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.trace_writer import TraceWriter
 from whydiff.places import Place, stage_of
 
 NOTHING = object()  # what a `substitute` returns to leave an argument out
@@ -31,8 +32,9 @@ class Recorder:
 
     def __init__(self, *, substitute: Substitute | None = None, modules: list[str] = (), steps: list[int] | None = None,
                  writer: TraceWriter | None = None, fill: Callable[[Place], torch.Tensor | None] | None = None, notes: bool = False,
-                 look: Callable[[str, torch.Tensor], None] | None = None, looked_at: list[str] = ()):  # fmt: skip
+                 look: Callable[[str, torch.Tensor], None] | None = None, looked_at: list[str] = (), in_memory: bool = True):  # fmt: skip
         self.trace = Trace()
+        self.in_memory = in_memory  # otherwise only the writer has the tensors
         self.substitute, self.fill = substitute, fill
         self.modules = list(modules)
         self.notes = notes  # of text encoders, for a recording that is kept without its side
@@ -60,12 +62,17 @@ class Recorder:
         self._seen[key] += 1
         own = tensor.detach()
         event = Event(place, own.to("cpu", copy=True), device or str(own.device), component)
-        self.keep(event)
+        if self.in_memory:
+            self.trace.add(event)
         given = self._instead(place, tensor, event)
+        event.injected = given is not tensor
+        if self.writer is not None:
+            self.writer.write(event)
         self.note_embeds(name, given)
         return given
 
     def keep(self, event: Event) -> None:
+        """Record a tensor that nothing is put in the place of."""
         self.trace.add(event)
         if self.writer is not None:
             self.writer.write(event)
@@ -189,8 +196,17 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def record(pipeline_or_callable, *, modules: list[str] = ()):
-    """Record what runs inside the context: ``with whydiff.record(pipe) as trace: pipe("a red circle")``."""
+def record(pipeline_or_callable, out=None, *, modules: list[str] = (), **options):
+    """Record what runs inside the context: ``with whydiff.record(pipe) as trace: pipe("a red circle")``.
+
+    With `out` it goes into that folder, event by event, and not into memory; `options` are those of `standalone.recording`.
+    """
+    if out is not None:
+        from whydiff.evidence.standalone import record as into_folder
+
+        with into_folder(pipeline_or_callable, out, modules=modules, **options) as recorder:
+            yield recorder.trace
+        return
     recorder = Recorder(modules=modules)
     with recorder.listen(pipeline_or_callable):
         yield recorder.trace

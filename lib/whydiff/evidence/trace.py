@@ -8,37 +8,32 @@ whose line was written. Reading never runs code from a trace.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import math
 import pathlib
 
 import torch
 
 from whydiff.errors import Trouble, did_you_mean
-from whydiff.measure.tensors import raw_bytes
+from whydiff.evidence.archives import is_archive, unpacked
+from whydiff.evidence.tensor_files import tensor_sha256
+from whydiff.measure.sketches import Moments, Sketch, deviation, moments, numbers, sketch_of
 from whydiff.places import Place, walk_key
-
-FLUSH_BYTES = 8 << 20
-FLUSH_TENSORS = 32
 
 
 def tensor_stats(tensor: torch.Tensor) -> dict:
     """Mean, std, min, max of the finite values and the number of non-finite ones."""
     if tensor.numel() == 0 or tensor.is_complex():
         return {"mean": None, "std": None, "min": None, "max": None, "nonfinite": 0}
-    values = tensor.detach().to(torch.float64).flatten()
-    finite = values[values.isfinite()]
-    nonfinite = values.numel() - finite.numel()
-    if not finite.numel():
-        return {"mean": None, "std": None, "min": None, "max": None, "nonfinite": nonfinite}
-    return {"mean": finite.mean().item(), "std": finite.std(correction=0).item(), "min": finite.min().item(),
-            "max": finite.max().item(), "nonfinite": nonfinite}  # fmt: skip
+    values = numbers(tensor)
+    found = moments(values)
+    return stats_of(found, deviation(values, found), len(values))
 
 
-def tensor_sha256(tensor: torch.Tensor) -> str:
-    """Hash of the values as they lie in memory, row by row."""
-    return hashlib.sha256(raw_bytes(tensor)).hexdigest()
+def stats_of(found: Moments, norm: float, count: int) -> dict:
+    """A line's `stats` from moments already taken, the norm of the values less their mean, and their number."""
+    if not found.count:
+        return {"mean": None, "std": None, "min": None, "max": None, "nonfinite": count}
+    return {"mean": found.mean, "std": norm / found.count**0.5, "min": found.low, "max": found.high, "nonfinite": count - found.count}
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -54,11 +49,36 @@ class Event:
     device: str = "cpu"
     component: str | None = None
 
-    def to_line(self, file: str, key: str) -> dict:
+    injected: bool = False  # the run went on with another side's value
+
+    def to_line(self, stats: dict | None = None) -> dict:
+        """What a trace says of it, but for where its values lie."""
         place = dataclasses.asdict(self.place)
         return {"probe": place.pop("probe"), **place, "component": self.component, "shape": list(self.tensor.shape),
-                "dtype": dtype_name(self.tensor), "device": self.device, "file": file, "key": key,
-                "sha256": tensor_sha256(self.tensor), "stats": tensor_stats(self.tensor)}  # fmt: skip
+                "dtype": dtype_name(self.tensor), "device": self.device, "sha256": tensor_sha256(self.tensor),
+                "stats": stats or tensor_stats(self.tensor), **({"injected": True} if self.injected else {})}  # fmt: skip
+
+    def sketched_line(self) -> dict:
+        """The line of a fingerprint."""
+        values = numbers(self.tensor)
+        found = moments(values)
+        made = sketch_of(self.tensor, found)
+        stats = None if self.tensor.is_complex() else stats_of(found, made.norm, len(values))
+        return self.to_line(stats) | {"sketch": made.to_dict()}
+
+
+@dataclasses.dataclass
+class Sketched:
+    """One tensor of which only a fingerprint was recorded. `tensor` is on the meta device: it has a shape and a type, no values."""
+
+    place: Place
+    tensor: torch.Tensor
+    sketch: Sketch
+    sha256: str
+    nonfinite: int = 0
+    device: str = "cpu"
+    component: str | None = None
+    injected: bool = False
 
 
 class Trace:
@@ -71,6 +91,8 @@ class Trace:
         self.floor: dict[str, float] = floor or {}
         self.complete = complete
         self.events: dict[Place, Event] = {}
+        self.sketches: dict[Place, Sketched] = {}  # places of which only a fingerprint was recorded
+        self.injection: dict = {}  # what was put into the run from another side's trace, if anything was
         self.calls: dict = {}  # how the run called its scheduler, as far as JSON can hold it
         self.encoders: list[dict] = []  # how its text encoders were called, where that was asked for (encoder_notes)
         self.moved: set[Place] = set()  # where an experiment put a value that differs from the run's own
@@ -92,6 +114,8 @@ class Trace:
         """The tensor at a place; a bare probe name means its first place. Raises Trouble with the recorded names."""
         if isinstance(place, str):
             place = next((p for p in self.events if p.probe == place), Place(place))
+        if place in self.sketches:
+            raise Trouble(f"of {str(place)!r} only a fingerprint was recorded. Record at level full where its values are needed.")
         if place not in self.events:
             raise Trouble(f"{str(place)!r} was not recorded.{did_you_mean(place.probe, self.probes())} "
                           f"Recorded: {', '.join(self.probes()) or 'nothing'}. To record it, call "
@@ -107,19 +131,29 @@ class Trace:
         """All places of a probe, in walking order."""
         return sorted((p for p in self.events if p.probe == probe), key=walk_key)
 
+    @property
+    def places(self) -> list[Place]:
+        """Every place that was recorded, whole or as a fingerprint."""
+        return [*self.events, *self.sketches]
+
     def probes(self) -> list[str]:
-        return list(dict.fromkeys(p.probe for p in self.events))
+        return list(dict.fromkeys(p.probe for p in self.places))
 
     @property
     def steps(self) -> int:
         """The number of sampler steps seen."""
-        return 1 + max((p.step for p in self.events if p.step is not None), default=-1)
+        return 1 + max((p.step for p in self.places if p.step is not None), default=-1)
 
-    def save(self, folder) -> pathlib.Path:
-        with TraceWriter(folder, producer=self.producer, settings=self.settings, environment=self.environment) as out:
+    def save(self, folder, level: str = "full") -> pathlib.Path:
+        """Write a trace folder; at level "fingerprint" large tensors become sketches."""
+        from whydiff.evidence.trace_writer import TraceWriter
+
+        with TraceWriter(folder, level=level, producer=self.producer, settings=self.settings, environment=self.environment) as out:
             for event in self.events.values():
                 out.write(event)
-            out.finish(self.floor, self.absent)
+            for entry in self.sketches.values():
+                out.write_sketched(entry)
+            out.finish(self.floor, self.absent, self.injection)
         return pathlib.Path(folder)
 
     @classmethod
@@ -127,66 +161,12 @@ class Trace:
         return read_trace(folder)
 
 
-class TraceWriter:
-    """Writes a trace folder event by event. Refuses a folder that already holds a trace."""
-
-    def __init__(self, folder, *, producer=None, settings=None, environment=None):
-        self.folder = pathlib.Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "trace.jsonl"
-        if path.exists():
-            raise Trouble(f"{path} exists already. Choose another folder, or remove the old trace first.")
-        self.lines = path.open("x", encoding="utf-8")
-        self.pending: list[Event] = []
-        self.pending_bytes = self.files = self.count = 0
-        self._line({"schema": 1, "producer": producer or {}, "settings": settings or {},
-                    "environment": environment or {}})  # fmt: skip
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.flush()
-        self.lines.close()
-
-    def _line(self, data: dict) -> None:
-        self.lines.write(json.dumps(_plain(data), ensure_ascii=False) + "\n")
-        self.lines.flush()
-
-    def write(self, event: Event) -> None:
-        self.pending.append(event)
-        self.pending_bytes += event.tensor.numel() * event.tensor.element_size()
-        if self.pending_bytes >= FLUSH_BYTES or len(self.pending) >= FLUSH_TENSORS:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self.pending:
-            return
-        from safetensors.torch import save_file
-
-        self.files += 1
-        name = f"tensors-{self.files:05d}.safetensors"
-        keyed = {str(self.count + i): event for i, event in enumerate(self.pending)}
-        save_file({key: event.tensor.contiguous().clone() for key, event in keyed.items()}, self.folder / name)
-        for key, event in keyed.items():
-            self._line(event.to_line(name, key))
-        self.count += len(keyed)
-        self.pending, self.pending_bytes = [], 0
-
-    def finish(self, floor: dict[str, float] | None = None, absent=()) -> None:
-        """Write what is pending, which arguments the network did without, the floor where one was measured, and the line that
-        says the recording is whole."""
-        self.flush()
-        if absent:
-            self._line({"absent": [{"probe": p.probe, "step": p.step, "branch": p.branch} for p in sorted(absent, key=walk_key)]})
-        if floor:
-            self._line({"floor": floor})
-        self._line({"complete": True})
-
-
 def read_trace(folder) -> Trace:
     """The trace in `folder`. Raises Trouble for a missing, truncated or inconsistent one, naming the file and line."""
     folder = pathlib.Path(folder)
+    if is_archive(folder):
+        with unpacked(folder) as inner:
+            return read_trace(inner)
     path = folder / "trace.jsonl" if folder.is_dir() else folder
     if not path.is_file():
         raise Trouble(f"{path}: no trace there. A trace is a folder with trace.jsonl; `whydiff record` makes one.")
@@ -206,20 +186,32 @@ def read_trace(folder) -> Trace:
                           "Remove that line to read what was written before it.") from None  # fmt: skip
         if not isinstance(line, dict):
             raise Trouble(f"{path}, line {number}: expected an object, found {type(line).__name__}.")
-        if "schema" in line:
-            if line["schema"] != 1:
-                raise Trouble(f"{path}: schema {line['schema']!r}; this whydiff reads schema 1.")
-            trace.producer, trace.settings, trace.environment = (
-                line.get(k) if isinstance(line.get(k), dict) else {} for k in ("producer", "settings", "environment"))  # fmt: skip
-        elif "floor" in line:
-            trace.floor = _floor(line["floor"], f"{path}, line {number}")
-        elif "absent" in line:
-            trace.absent = _absent(line["absent"], f"{path}, line {number}")
-        elif "complete" in line:
-            trace.complete = bool(line["complete"])
-        elif "probe" in line:
+        if "probe" in line:
             _read_event(trace, line, path, number, files)
+        else:
+            _read_about(trace, line, f"{path}, line {number}")
     return trace
+
+
+def _read_about(trace: Trace, line: dict, where: str) -> None:
+    """A line about the whole recording."""
+    if "schema" in line:
+        if line["schema"] != 1:
+            raise Trouble(f"{where}: schema {line['schema']!r}; this whydiff reads schema 1.")
+        trace.producer, trace.settings, trace.environment = (
+            line.get(k) if isinstance(line.get(k), dict) else {} for k in ("producer", "settings", "environment"))  # fmt: skip
+    if "floor" in line:
+        trace.floor = _floor(line["floor"], where)
+    elif "absent" in line:
+        trace.absent = _absent(line["absent"], where)
+    elif "complete" in line:
+        trace.complete = bool(line["complete"])
+    elif isinstance(line.get("injected"), dict):
+        trace.injection = trace.injection | line["injected"]
+    elif isinstance(line.get("learnt"), dict):  # what the recorder knew only at the end
+        for name in ("producer", "settings"):
+            if isinstance(line["learnt"].get(name), dict):
+                setattr(trace, name, getattr(trace, name) | line["learnt"][name])
 
 
 # What the keys of an event must hold, where they are given.
@@ -244,9 +236,17 @@ def _absent(held, where: str) -> set[Place]:
 
 def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files: dict) -> None:
     where = f"{path}, line {number}"
+    wrong = next((k for k, kinds in _KINDS.items() if line.get(k) is not None and not isinstance(line[k], kinds)), None)
+    if wrong is not None:
+        raise Trouble(f"{where}: {wrong} is {line[wrong]!r}; expected {_KINDS[wrong].__name__}.")
+    place = Place(str(line["probe"]), line.get("step"), line.get("branch"), line.get("occurrence") or 0,
+                  line.get("module"))  # fmt: skip
+    about = {"device": line.get("device") or "cpu", "component": line.get("component"), "injected": bool(line.get("injected"))}
     name, key = line.get("file"), line.get("key")
     if name is None:
-        return  # a fingerprint: no tensor to read
+        if line.get("sketch") is not None:
+            trace.sketches[place] = _read_sketch(line, place, where, about)
+        return
     if pathlib.PurePath(str(name)).name != name:
         raise Trouble(f"{where}: file {name!r} points outside the trace folder.")
     if name not in files:
@@ -255,14 +255,20 @@ def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files
     if key not in files[name]:
         raise Trouble(f"{where}: {name} holds no tensor {key!r}.{did_you_mean(key, files[name])}")
     tensor = files[name][key]
-    wrong = next((k for k, kinds in _KINDS.items() if line.get(k) is not None and not isinstance(line[k], kinds)), None)
-    if wrong is not None:
-        raise Trouble(f"{where}: {wrong} is {line[wrong]!r}; expected {_KINDS[wrong].__name__}.")
     if line.get("shape") is not None and list(tensor.shape) != line["shape"]:
         raise Trouble(f"{where}: shape {line['shape']} was promised, {name} holds {list(tensor.shape)}.")
-    place = Place(str(line["probe"]), line.get("step"), line.get("branch"), line.get("occurrence") or 0,
-                  line.get("module"))  # fmt: skip
-    trace.add(Event(place, tensor, line.get("device") or "cpu", line.get("component")))
+    trace.add(Event(place, tensor, **about))
+
+
+def _read_sketch(line: dict, place: Place, where: str, about: dict) -> Sketched:
+    """A line that has `sketch` instead of `file` and `key`. Raises Trouble for one that this version cannot read."""
+    dtype = getattr(torch, str(line.get("dtype")), None)
+    try:
+        tensor = torch.empty(line["shape"], dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32, device="meta")
+        return Sketched(place, tensor, Sketch.from_dict(line["sketch"]), str(line.get("sha256") or ""),
+                        int((line.get("stats") or {}).get("nonfinite") or 0), **about)  # fmt: skip
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise Trouble(f"{where}: the sketch of {place} cannot be read: {error}. Record again with this version.") from None
 
 
 def _open_tensors(path: pathlib.Path, where: str) -> dict[str, torch.Tensor]:
@@ -276,14 +282,3 @@ def _open_tensors(path: pathlib.Path, where: str) -> dict[str, torch.Tensor]:
     except (SafetensorError, ValueError, OSError, KeyError) as error:
         raise Trouble(f"{path}: not a whole safetensors file ({error}). It was cut short or is damaged: "
                       "copy it again, or record again.") from None  # fmt: skip
-
-
-def _plain(value):
-    """JSON knows no NaN and no tensor: both become something that can be read back."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

@@ -59,8 +59,10 @@ def browser(study, folder):
 def place_html(study, row) -> str:
     """The figures of one place as an HTML table, its difference beside its noise floor."""
     lab = study.lab
-    pair = lab.pair(row.place, lab.traces["candidate"][row.place])
-    lines = [("difference", row.difference), ("noise floor", row.floor), ("stands out", row.stands_out), ("why", row.why)]
+    candidate = lab.traces["candidate"]
+    pair = lab.pair(row.place, candidate[row.place]) if row.place in candidate else None  # of a fingerprint there are no values
+    lines = [("difference", row.difference), ("noise floor", row.floor), ("stands out", row.stands_out), ("why", row.why),
+             ("known", "estimated from sketches" if row.estimated else "")]  # fmt: skip
     if pair is not None:
         figures = compare(*pair).to_dict()
         lines += [(name, figures[name]) for name in FIGURES if figures[name] not in (None, "")]

@@ -90,10 +90,9 @@ def tokens(lab) -> int | None:
     for trace in lab.traces.values():
         if trace is None:
             continue
-        for probe in ("latent_model_input", "initial_latents"):
-            places = trace.at(probe)
-            if places and trace[places[0]].dim() == 3:
-                return trace[places[0]].shape[1]
+        for place, event in (trace.events | trace.sketches).items():
+            if place.probe in ("latent_model_input", "initial_latents") and event.tensor.dim() == 3:
+                return event.tensor.shape[1]
     return None
 
 
