@@ -11,6 +11,8 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
+import re
+import sys
 import types
 from collections.abc import Mapping
 
@@ -59,10 +61,28 @@ def _methods(cls: type) -> str:
     found: dict[str, str] = {}
     for kind in cls.__mro__:
         for name, value in vars(kind).items():
+            if _put_in_by_others(kind, name):
+                continue
             inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
             if isinstance(inner, types.FunctionType) and (chain := _wrapped(inner)):
                 found.setdefault(name, "".join(map(_code, chain)))
     return repr(sorted(found.items()))
+
+
+def _put_in_by_others(kind: type, name: str) -> bool:
+    """Was a method put into a class from outside, where it takes no other's place? transformers does that to `torch.nn.Module`;
+    nothing that was there before calls it."""
+    words = _words(kind.__module__)
+    return bool(words) and name not in words and not any(hasattr(base, name) for base in kind.__mro__[1:])
+
+
+@functools.cache
+def _words(module: str) -> frozenset[str]:
+    """Every word in the source of a module; none where there is no source."""
+    try:
+        return frozenset(re.findall(r"\w+", inspect.getsource(sys.modules[module])))
+    except (TypeError, OSError, KeyError):
+        return frozenset()
 
 
 def _wrapped(function) -> list:
