@@ -102,10 +102,10 @@ def test_what_looks_like_a_path_and_is_none_stays():
 
 def test_a_page_keeps_its_markup_its_style_and_its_pictures(monkeypatch):
     monkeypatch.setenv("TOKEN", "a<secret>'s")
-    page = ('<style>p > b {}</style><img src="data:image/png;base64,ab/cd/ef/gh==" alt="x > y"><p title="%s">1 &lt; 2'
+    page = ('<style>p > b {}</style><img src="data:image/png;base64,ab/cd/ef/gh==" alt="%s"><p title="%s">1 &lt; 2'
             '<script>if (a < b && c) {}</script>%s</p>')  # fmt: skip
     secret = "a&lt;secret&gt;&#39;s"
-    assert Scrubber().page(page % (secret, secret)) == page % ("[removed]", "[removed]")
+    assert Scrubber().page(page % (secret, secret, secret)) == page % ("[removed]", "[removed]", "[removed]")
 
 
 def test_an_unpacked_bundle_is_diagnosed_and_compared_again(case, tmp_path, capsys):

@@ -65,8 +65,11 @@ class Scrubber:
         if piece.startswith("<script"):
             return self.text(piece)
         if piece.startswith("<"):
-            return re.sub(r'(?<==)"(?!data:)([^"]*)"', lambda found: f'"{html.escape(self.text(html.unescape(found[1])))}"', piece)
+            return re.sub(r'="([^"]*)"', lambda found: f'="{self._attribute(found[1])}"', piece)
         return html.escape(self.text(html.unescape(piece)), quote=False)
+
+    def _attribute(self, value: str) -> str:
+        return value if value.startswith("data:") else html.escape(self.text(html.unescape(value)))
 
 
 def _names() -> set[str]:
