@@ -43,6 +43,12 @@ def test_a_shard_held_twice_and_the_one_that_is_missing_are_named():
     assert found.missing == [2] and found.repeated == [1] and found.difference > 0.3
 
 
+def test_a_rank_of_which_nothing_was_recorded_leaves_its_shard_missing():
+    parts = WHOLE.chunk(5, 1)
+    found = assemble([parts[0], parts[1], parts[3], parts[4]], WHOLE)
+    assert found.missing == [2] and not found.repeated
+
+
 def test_shards_in_another_order_are_put_in_theirs():
     a, b = WHOLE.chunk(2, 1)
     found = assemble([b, a], WHOLE)

@@ -14,11 +14,13 @@ from whydiff.evidence.configurations import configurations
 from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp
 from whydiff.evidence.image_file import image_trace
 from whydiff.evidence.loading import load_side
+from whydiff.evidence.readers import read_evidence
 from whydiff.evidence.recorder import NOTHING, Recorder
 from whydiff.evidence.sides import RunnableSide
-from whydiff.evidence.trace import Trace, read_trace
+from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.layouts import Layout, find_layout
+from whydiff.measure.shards import Assembly
 from whydiff.places import Place
 
 OTHER = {"reference": "candidate", "candidate": "reference"}
@@ -45,6 +47,8 @@ class Lab:
         self.twins_of_each_other = False
         self.unrepaired: list[Place] = []  # places whose repair was lost in the candidate's own dtype
         self.unshaped: list[Place] = []  # unexplained, of other shapes: nothing was put in place there
+        self.renamed: dict[Place, str] = {}  # the reference's place -> what the candidate's recording calls it
+        self.lost_shards: dict[Place, tuple[str, Assembly]] = {}  # the side whose ranks do not hold all of a tensor, and what they hold
         self.notes: list[str] = []
         self.modules_compared: dict[str, dict] = {}  # by stage: how many outputs of modules were paired, and which were not
         self.ignored: set[str] = set()  # keys of `declares` that do not count
@@ -65,7 +69,7 @@ class Lab:
                 self.evidence[role] = "live"
             elif side.trace:
                 self.said(f"reading the trace of {role}")
-                trace = self.traces[role] = read_trace(self.case.resolve(side.trace))
+                trace = self.traces[role] = read_evidence(self.case.resolve(side.trace))
                 if not trace.complete:
                     self.notes.append(f"the trace of {role} is not complete: its recording was cut short, so later places may be missing")
                 self.evidence[role] = "trace"

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-
 from whydiff.engine.lab import Lab
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.trace import Event, Trace
 from whydiff.measure.pairing.outputs import arranged
 from whydiff.measure.sequence import CERTAIN, Counterpart, align_sequences, footprint
-from whydiff.measure.shards import Assembly, assemble
+from whydiff.measure.shards import assemble
 from whydiff.places import STAGE_OF_PROBE, Place, family
 
 OTHER = {"reference": "candidate", "candidate": "reference"}
@@ -54,21 +52,12 @@ def put_together(lab: Lab, role: str) -> None:
         for rank in ranks:
             del trace.events[dataclasses.replace(place, rank=rank)]
         trace.add(Event(place, found.tensor, parts[ranks[0]].device, parts[ranks[0]].component))
-        if found.missing or found.repeated or found.how == "apart":
-            lab.broken_shards[place] = found
+        if found.missing:
+            lab.lost_shards[place] = (role, found)
         how.setdefault(found.words, []).append(str(place))
     for words, places in how.items():
         shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
         lab.notes.append(f"{role}: {shown}: {words}")
-
-
-def shard_words(found: Assembly) -> str:
-    """`no rank holds shard 2, ranks 1 and 2 hold shard 1`."""
-    words = [f"no rank holds shard {n} of {len(found.slots)}" for n in found.missing]
-    for n in found.repeated:
-        ranks = [str(rank) for rank, slot in enumerate(found.slots) if slot == n]
-        words.append(f"ranks {' and '.join(ranks)} hold shard {n}")
-    return ", ".join(words)
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -91,11 +80,13 @@ def pair_names(lab: Lab) -> None:
     rest = [[footprint(_name(p), trace[p]) for p in places if _name(p) not in names]
             for places, trace, names in zip(here, (reference, candidate), taken, strict=True)]  # fmt: skip
     pairs = [*found, *align_sequences(*rest).pairs]
+    moved: dict[Place, list[Event]] = {}
     for own in {p.step: None for p in theirs}:
         places = {_name(p): p for p in mine if p.step == own}, {_name(p): p for p in theirs if p.step == own}
         for pair in pairs:
             if pair.reference in places[0] and pair.candidate in places[1]:
-                _rename(lab, places[0][pair.reference], places[1][pair.candidate], pair)
+                _rename(lab, places[0][pair.reference], places[1][pair.candidate], pair, moved)
+    candidate.events = {event.place: event for own, held in candidate.events.items() for event in moved.get(own, [held])}
     unsure = sum(pair.likeness < CERTAIN for pair in pairs)
     if pairs:
         by_order = f"; {unsure} of them by their size and place in the order alone" if unsure else ""
@@ -126,22 +117,20 @@ def _given(lab: Lab, mine: set[str], theirs: set[str]) -> dict[str, str]:
     return given
 
 
-def _rename(lab: Lab, place: Place, own: Place, pair: Counterpart) -> None:
-    reference, candidate = lab.traces["reference"], lab.traces["candidate"]
-    event = candidate.events[own]
+def _rename(lab: Lab, place: Place, own: Place, pair: Counterpart, moved: dict[Place, list[Event]]) -> None:
+    """Note under `own` the candidate's tensor (or its part) as an event at the reference's place, in the reference's layout."""
+    reference, event = lab.traces["reference"], lab.traces["candidate"].events[own]
     mine, theirs = reference[place], event.tensor
     if pair.part is not None:
         holder, axis, start, stop = pair.part
         if holder == "reference":  # several of the candidate lie side by side here: each is compared with its part
-            part = dataclasses.replace(place, module=f"{place.module or place.probe}[{start}:{stop}]", probe="modules")
-            reference.add(Event(part, mine.narrow(axis, start, stop - start)))
-            place, mine = part, reference[part]
+            place = dataclasses.replace(place, module=f"{place.module or place.probe}[{start}:{stop}]", probe="modules")
+            mine = mine.narrow(axis, start, stop - start)
+            reference.add(Event(place, mine))
         else:
             theirs = theirs.narrow(axis, start, stop - start)
     if mine.numel() != theirs.numel():
         return
-    if pair.part is None or pair.part[0] == "reference":
-        candidate.events.pop(own, None)
     values = arranged(theirs, mine) if mine.is_floating_point() and theirs.is_floating_point() else theirs.reshape(mine.shape)
-    candidate.add(Event(place, values if isinstance(values, torch.Tensor) else theirs, event.device, event.component))
+    moved.setdefault(own, []).append(Event(place, values, event.device, event.component))
     lab.renamed[place] = own.module or own.probe

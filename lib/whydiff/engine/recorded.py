@@ -6,6 +6,7 @@ everything before it.
 
 from __future__ import annotations
 
+from whydiff.causes import shards_lost
 from whydiff.causes.finding import ABSENT, CALLS, VALUES, Explanation, Finding
 from whydiff.causes.registry import explain
 from whydiff.engine.inheritance import inherits
@@ -56,8 +57,8 @@ def walk_recorded(lab: Lab, rows: list[Row], sizes: list[Explanation]) -> list[N
         sources = MADE_FROM.get(probe, MADE_FROM.get(family(probe)))
         inherited = probe in covered or (bool(differing) if sources is None else bool(differing & set(sources)))
         if not inherited and not inherits(finding, lab, differing) and not (named and sources is None):
-            named.append(Named(finding, explain(finding, lab) if comparable(finding) else [], {}))
-            finding.inside = innermost(rows, finding) if not named[-1].explanations else None
+            named.append(Named(finding, of_ranks(lab, rows, finding) or (explain(finding, lab) if comparable(finding) else []), {}))
+            finding.inside = innermost(lab, rows, finding) if not named[-1].explanations else None
             covered |= {probe for explanation in named[-1].explanations for probe in explanation.covers}
             if finding.kind == CALLS:
                 differing |= {"noise_pred", "latents"}
@@ -112,15 +113,37 @@ def comparable(finding: Finding) -> bool:
     return bool(finding.reference) or finding.kind != VALUES
 
 
-def innermost(rows: list[Row], finding: Finding) -> dict | None:
+def innermost(lab: Lab, rows: list[Row], finding: Finding) -> dict | None:
     """The first recorded module that departs at an unexplained output of a network, all of whose inputs agree."""
+    first = departing(rows, finding)
+    if first is None:
+        return None
+    own = lab.renamed.get(first.place)
+    names = {"module": own, "module_reference": first.place.module} if own else {"module": first.place.module}
+    return names | {"difference": first.difference, "noise_floor": first.floor}
+
+
+def departing(rows: list[Row], finding: Finding) -> Row | None:
+    """The first recorded module of the step and branch of a network's output that stands out."""
     if finding.probe not in LOOKED_INTO:
         return None
     place = finding.place
-    same = (r for r in rows if r.place.probe == "modules" and r.stands_out and r.place.stage == place.stage
-            and (r.place.step, r.place.branch) == (place.step, place.branch))  # fmt: skip
-    first = next(same, None)
-    return None if first is None else {"module": first.place.module, "difference": first.difference, "noise_floor": first.floor}
+    return next((r for r in rows if r.place.probe == "modules" and r.stands_out and r.place.stage == place.stage
+                 and (r.place.step, r.place.branch) == (place.step, place.branch)), None)  # fmt: skip
+
+
+def of_ranks(lab: Lab, rows: list[Row], finding: Finding) -> list[Explanation]:
+    """What several ranks do not hold all of, at a finding or at the first module that departs."""
+    first = departing(rows, finding)
+    for row in [first] if first is not None else [r for r in rows if r.place == finding.place]:
+        if row.place in lab.lost_shards:
+            role, found = lab.lost_shards[row.place]
+            other = lab.traces["candidate" if role == "reference" else "reference"]
+            explanation = shards_lost.explain(found, other[row.place], row.floor, role)
+            if explanation is not None:
+                explanation.module = row.place.module
+                return [explanation]
+    return []
 
 
 def settings_differ(lab: Lab) -> list[Named]:

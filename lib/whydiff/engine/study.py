@@ -15,6 +15,7 @@ from whydiff.engine.effects import image_effects
 from whydiff.engine.float32 import closer, sixteen_bit
 from whydiff.engine.lab import Lab
 from whydiff.engine.leaks import Leaked, leaked, stale
+from whydiff.engine.matched import match
 from whydiff.engine.recorded import walk_recorded
 from whydiff.engine.rows import Row, compare_runs
 from whydiff.engine.sketched import sketch_rows, sketched
@@ -82,6 +83,7 @@ def study(case: Case, said: Callable[[str], None] = lambda text: None) -> Study:
 def examine(lab: Lab) -> Study:
     """All runs and experiments of a loaded lab, and what follows from them."""
     lab.record_both()
+    match(lab)
     leaks: list[Leaked] = []
     with lab.as_far_as_runs_allow("measuring the noise floor, and what leaks from run to run,"):
         noise_floor.measure(lab)

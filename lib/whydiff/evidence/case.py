@@ -87,6 +87,7 @@ class Case(_Strict):
     reference: Side
     candidate: Side
     record: Record = Record()
+    names: dict[str, str] = {}  # the reference's name of a recorded tensor: the candidate's; comes before what is paired by itself
     expect: Expect | None = None
     path: Any = pydantic.Field(None, exclude=True)
 

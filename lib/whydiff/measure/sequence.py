@@ -9,6 +9,7 @@ projection, a batch of both branches).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -89,7 +90,7 @@ def align_sequences(mine: list[Footprint], theirs: list[Footprint]) -> Sequences
     if sum(related[i, j] >= CERTAIN for i, j in path) < 0.5 * min(len(mine), len(theirs)):
         table = scores(mine, theirs, related, PARTED)
         path = _path(table - PARTED[0])
-    found = [(i, j, float(related[i, j]), None) for i, j in path]
+    found = [(i, j, float(related[i, j]), None) for i, j in sorted({*path, *_between(path, mine, theirs)})]
     found += _out_of_order(table, related, {f[0] for f in found}, {f[1] for f in found})
     open_mine, open_theirs = ([i for i in range(len(side)) if i not in {f[at] for f in found}] for at, side in enumerate((mine, theirs)))
     for j in open_theirs:
@@ -173,6 +174,19 @@ def _path(gain: np.ndarray) -> list[tuple[int, int]]:
             i, j = i - 1, j - 1
             found.append((i, j))
     return found[::-1]
+
+
+def _between(path: list[tuple[int, int]], mine: list[Footprint], theirs: list[Footprint]) -> list[tuple[int, int]]:
+    """Pairs of what the path left open between two of its pairs, where both sides have as many tensors of a shape there: what a
+    defect has made unlike its counterpart in all but its place."""
+    found = []
+    for (i, j), (k, m) in itertools.pairwise([(-1, -1), *path, (len(mine), len(theirs))]):
+        for shape in dict.fromkeys(mine[n].shape for n in range(i + 1, k)):
+            here = [n for n in range(i + 1, k) if mine[n].shape == shape]
+            there = [n for n in range(j + 1, m) if theirs[n].shape == shape]
+            if len(here) == len(there):
+                found += zip(here, there, strict=True)
+    return found
 
 
 def _out_of_order(table: np.ndarray, related: np.ndarray, mine: set[int], theirs: set[int]) -> list[tuple[int, int, float, None]]:

@@ -20,23 +20,25 @@ class Assembly:
     """`tensor` in the whole's shape, or None where no way of putting the parts together gives that shape.
 
     `how`: "replicated", "sharded", "partial sums"; `axis` of a sharded one. `slots`: for each rank which shard of the whole it
-    holds, None where it holds none; `missing` and `repeated` are shards that no rank, or more than one, holds.
+    holds; `spans` are the shards' (start, length) along the axis; `missing` and `repeated` are shards that no rank, or more than one,
+    holds.
     """
 
     how: str
     tensor: torch.Tensor | None
     difference: float
     axis: int | None = None
-    slots: tuple[int | None, ...] = ()
+    slots: tuple[int, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
     padding: int = 0
 
     @property
     def missing(self) -> list[int]:
-        return [n for n in range(len(self.slots)) if n not in self.slots]
+        return [n for n in range(len(self.spans)) if n not in self.slots]
 
     @property
     def repeated(self) -> list[int]:
-        return [n for n in range(len(self.slots)) if self.slots.count(n) > 1]
+        return [n for n in range(len(self.spans)) if self.slots.count(n) > 1]
 
     @property
     def words(self) -> str:
@@ -50,7 +52,7 @@ class Assembly:
 def assemble(parts: list[torch.Tensor], whole: torch.Tensor) -> Assembly:
     """The parts (one for each rank, in their order) put together in the way that comes nearest to `whole`, the simplest first."""
     found = [*_replicated(parts, whole), *_sums(parts, whole), *(s for axis in range(whole.ndim) for s in _sharded(parts, whole, axis))]
-    return min(found, key=lambda a: a.difference, default=Assembly("apart", None, float("inf"), slots=(None,) * len(parts)))
+    return min(found, key=lambda a: a.difference, default=Assembly("apart", None, float("inf"), slots=tuple(range(len(parts)))))
 
 
 def _replicated(parts, whole):
@@ -76,28 +78,30 @@ def _sharded(parts, whole, axis):
     lengths = [part.shape[axis] for part in parts]
     if not all(0 < length < size for length in lengths):
         return
-    padding = sum(lengths) - size
-    even = max(lengths)
-    starts = [sum(lengths[:i]) for i in range(len(parts))] if padding <= 0 else [i * even for i in range(len(parts))]
-    if not 0 <= padding < even * len(parts) or starts[-1] >= size:
+    spans = _spans(lengths, size)
+    if len(spans) < len(parts):
         return
-    slots = _slots(parts, whole, axis, starts)
+    slots = [_slot(part, rank, whole, axis, spans) for rank, part in enumerate(parts)]
     tensor = torch.zeros_like(whole, dtype=parts[0].dtype)
     for part, slot in zip(parts, slots, strict=True):
-        if slot is not None:
-            length = min(part.shape[axis], size - starts[slot])
-            tensor.narrow(axis, starts[slot], length).copy_(part.narrow(axis, 0, length))
-    yield Assembly("sharded", tensor, relative_l2(whole, tensor), axis, tuple(slots), padding)
+        start, length = spans[slot]
+        tensor.narrow(axis, start, length).copy_(part.narrow(axis, 0, length))
+    padding = max(0, sum(lengths) - size)
+    yield Assembly("sharded", tensor, relative_l2(whole, tensor), axis, tuple(slots), tuple(spans), padding)
 
 
-def _slots(parts, whole, axis, starts) -> list[int | None]:
-    """Which shard each rank holds: its own number, unless its values are clearly another shard's."""
-    slots = []
-    for rank, part in enumerate(parts):
-        apart = []
-        for start in starts:
-            length = min(part.shape[axis], whole.shape[axis] - start)
-            apart.append(relative_l2(whole.narrow(axis, start, length), part.narrow(axis, 0, length)))
-        best = min(range(len(starts)), key=apart.__getitem__)
-        slots.append(best if apart[best] < SURE and apart[best] < 0.5 * apart[rank] else rank)
-    return slots
+def _spans(lengths: list[int], size: int) -> list[tuple[int, int]]:
+    """(start, length) of each shard: one after the other where they fill the axis, else all as long as the longest but for the last,
+    of which there may be more than ranks that recorded."""
+    if sum(lengths) == size:
+        return [(sum(lengths[:i]), length) for i, length in enumerate(lengths)]
+    even = max(lengths)
+    return [(start, min(even, size - start)) for start in range(0, size, even)]
+
+
+def _slot(part, rank: int, whole, axis: int, spans) -> int:
+    """Which shard a rank holds: its own number, unless its values are clearly another shard's."""
+    apart = [relative_l2(whole.narrow(axis, start, length), part.narrow(axis, 0, length)) if length <= part.shape[axis] else float("inf")
+             for start, length in spans]  # fmt: skip
+    best = min(range(len(spans)), key=apart.__getitem__)
+    return best if apart[best] < SURE and apart[best] < 0.5 * apart[rank] else rank

@@ -5,6 +5,8 @@ from whydiff.causes.kinds.kind import CauseKind as K
 MODULES, OPERATION = ("modules",), ("function", "variant", "departs")
 
 KINDS: tuple[K, ...] = (
+    K("shard-missing", "caching_parallel", ("*",), "a rank's part of a tensor is missing, or another's is there twice",
+      ("axis", "shards", "missing", "repeated")),
     K("sp-padding-unmasked", "caching_parallel", MODULES, "padding added for a number of ranks is attended to", OPERATION),
     K("tp-norm-local-statistics", "caching_parallel", MODULES, "a norm takes its statistics from one rank's channels", OPERATION),
     K("sp-condition-sharded", "caching_parallel", MODULES, "positions are those of each rank's part, and not of the whole", ("parts",)),

@@ -6,13 +6,16 @@ A reader is a module with `NAME`, `WHAT` (one line for `--help`), `matches(path)
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+import re
 from types import ModuleType
 
 from whydiff.errors import Trouble, did_you_mean
-from whydiff.evidence.files import existing
+from whydiff.evidence.archives import is_archive
+from whydiff.evidence.files import existing, is_trace
 from whydiff.evidence.readers import comfyui, folder, pictures, sglang
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.trace import Trace, read_trace
 
 READERS: tuple[ModuleType, ...] = (sglang, comfyui, pictures, folder)  # the first that matches is taken
 
@@ -45,7 +48,27 @@ def _words() -> list[str]:
     return [f"{reader.NAME} ({reader.WHAT})" for reader in READERS]
 
 
-def known(path) -> bool:
-    """Can a reader make a trace of this path?"""
+def read_evidence(path) -> Trace:
+    """What a case names as a trace: one of ours (a folder or an archive), one of each rank in a folder, or another tool's dump."""
     path = pathlib.Path(path)
-    return path.exists() and any(reader.matches(path) for reader in READERS)
+    if not path.exists() or is_trace(path) or is_archive(path) or path.name == "trace.jsonl":
+        return read_trace(path)
+    ranks = {int(found[1]): folder for folder in (sorted(path.iterdir()) if path.is_dir() else [])
+             if is_trace(folder) and (found := re.search(r"rank[-_=]?(\d+)", folder.name))}  # fmt: skip
+    return read_ranks(ranks) if ranks else import_dump(path)
+
+
+def read_ranks(folders: dict[int, pathlib.Path]) -> Trace:
+    """The traces of one parallel run as one, each place with its rank; what is said once for all is the lowest rank's."""
+    traces = {rank: read_trace(folder) for rank, folder in sorted(folders.items())}
+    first = next(iter(traces.values()))
+    whole = Trace(producer=first.producer, settings=first.settings, environment=first.environment, floor=first.floor,
+                  complete=all(trace.complete for trace in traces.values()))  # fmt: skip
+    for rank, trace in traces.items():
+        for place, event in trace.events.items():
+            whole.add(dataclasses.replace(event, place=dataclasses.replace(place, rank=rank)))
+        for place, entry in trace.sketches.items():
+            place = dataclasses.replace(place, rank=rank)
+            whole.sketches[place] = dataclasses.replace(entry, place=place)
+        whole.absent |= trace.absent
+    return whole
