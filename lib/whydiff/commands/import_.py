@@ -11,7 +11,7 @@ import typer
 def command(
     source: Annotated[str, typer.Argument(help="The dump: a file or a folder.", show_default=False)],
     out: Annotated[str, typer.Option("--out", metavar="TRACE", help="The folder to write.", show_default=False)],
-    format: Annotated[str | None, typer.Option("--format", metavar="NAME", help="sglang, comfyui, picture or folder; guessed if not "
+    format: Annotated[str | None, typer.Option("--format", metavar="NAME", help="sglang, fastvideo, comfyui, picture or folder; guessed if not "
                       "given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # fmt: skip
@@ -25,10 +25,10 @@ def command(
         trace.save(folder)
     notes = trace.producer.get("notes", [])
     if as_json:
-        print(json.dumps({"trace": out, "format": trace.producer["format"], "tensors": len(trace), "steps": trace.steps,
+        print(json.dumps({"trace": out, "format": trace.producer["format"], "tensors": len(trace.places), "steps": trace.steps,
                           "probes": trace.probes(), "settings": trace.settings, "notes": notes}, indent=1))  # fmt: skip
         return
-    print(f"{out}: {len(trace)} tensors of {trace.steps} steps, read as {trace.producer['format']}")
+    print(f"{out}: {len(trace.places)} tensors of {trace.steps} steps, read as {trace.producer['format']}")
     print(f"probes: {', '.join(trace.probes()) or 'none'}")
     if trace.settings:
         print("settings: " + ", ".join(f"{key}={value}" for key, value in trace.settings.items()))

@@ -65,6 +65,8 @@ def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], ef
     verdict.compared = {"tensors": len(rows), "unpaired_reference": _unpaired(reference, candidate),
                         "unpaired_candidate": _unpaired(candidate, reference),
                         "layouts": [f"{probe}: {layout.name}" for probe, layout in lab.layouts.items()]}  # fmt: skip
+    if any(row.figures for row in rows):
+        verdict.compared["figures"] = sum(row.figures for row in rows)
     verdict.compared |= weights_compared(lab) | outputs_compared(lab)
     verdict.notes += [*lab.notes, *unseen(lab, named)]
 

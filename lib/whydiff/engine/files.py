@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+from whydiff.engine.figured import Figures, compared
 from whydiff.engine.sketched import Estimate, estimates
 from whydiff.errors import Trouble
 from whydiff.evidence.files import IMAGES, TENSORS, existing, is_trace, read_tensors
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
-from whydiff.evidence.trace import read_trace
+from whydiff.evidence.readers import read_evidence, tools
 from whydiff.measure.compare import Comparison, compare
 from whydiff.places import walk_key
 
@@ -19,7 +20,7 @@ class Line:
     """One tensor that both have. `floor` is that of the reference's trace, None where none was measured."""
 
     name: str
-    comparison: Comparison | Estimate
+    comparison: Comparison | Estimate | Figures
     floor: float | None = None
     picture: str = ""
 
@@ -27,6 +28,8 @@ class Line:
     def verdict(self) -> str:
         if self.comparison.equal:
             return "same"
+        if isinstance(self.comparison, Figures):
+            return "different" if self.comparison.row.why else "within_noise"
         difference = self.comparison.difference
         if self.floor is not None and difference is not None and difference <= STANDS_OUT * self.floor:
             return "within_noise"
@@ -78,7 +81,7 @@ class FileComparison:
 def compare_files(reference, candidate) -> FileComparison:
     """Compare two paths of one kind. Raises Trouble for what cannot be read, or two kinds."""
     a, b = existing(reference), existing(candidate)
-    if is_trace(a) and is_trace(b):
+    if all(is_trace(path) or tools(path) for path in (a, b)):
         return _traces(a, b)
     if a.is_dir() != b.is_dir():
         raise Trouble(f"{a if a.is_dir() else b} is a folder and {b if a.is_dir() else a} is a file. Give two of one kind.")
@@ -117,7 +120,7 @@ def _picture(mine, theirs) -> str:
 def _traces(a: pathlib.Path, b: pathlib.Path) -> FileComparison:
     from whydiff.measure.pictures import round_to_8_bit
 
-    reference, candidate = read_trace(a), read_trace(b)
+    reference, candidate = read_evidence(a), read_evidence(b)
     floors = {}
     if reference.floor:
         floors = {place: max(reference.floor.get(place.probe, 0.0), own_ulp(reference[place])) for place in reference}
@@ -132,10 +135,10 @@ def _traces(a: pathlib.Path, b: pathlib.Path) -> FileComparison:
                     made = STANDS_OUT * max(reference.floor.get("decoded", 0.0), floors[place])
                     floors[place] = max(floors[place], image_floor(mine[place], made) / STANDS_OUT)
     whole = _paired(mine, theirs, floors, order=walk_key)
-    if not (reference.sketches or candidate.sketches):
+    found = estimates(reference, candidate) | compared(reference, candidate)
+    if not found and len(reference.places) + len(candidate.places) == len(mine) + len(theirs):
         return whole
-    found = estimates(reference, candidate)
-    lines = [(place, Line(str(place), estimate, estimate.row.floor if reference.floor else None)) for place, estimate in found.items()]
+    lines = [(place, Line(str(place), known, known.row.floor if reference.floor else None)) for place, known in found.items()]
     lines += [(place, line) for line in whole.lines for place in mine if str(place) == line.name]
     shared = {str(place) for place in found}
     return FileComparison([line for _, line in sorted(lines, key=lambda pair: walk_key(pair[0]))],

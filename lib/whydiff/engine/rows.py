@@ -26,7 +26,8 @@ class Row:
     added_floor: float | None = None
     equal: bool = False
     why: str = ""
-    estimated: bool = False  # from sketches
+    estimated: bool = False  # from sketches, or known by figures alone
+    figures: bool = False  # known by figures alone
 
     @property
     def stands_out(self) -> bool:

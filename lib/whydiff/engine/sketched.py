@@ -22,12 +22,13 @@ _EIGHT_BIT = 1 / 255 / math.sqrt(12)  # root mean square of what rounding to 8 b
 def places_of(reference: Trace, candidate: Trace) -> list[Place]:
     """Those that both have, and of which one has only a fingerprint, in walking order."""
     either = [place for place in candidate.places if place in candidate.sketches or place in reference.sketches]
-    return sorted((place for place in either if place in set(reference.places)), key=walk_key)
+    known = set(reference.places) - reference.figures.keys() - candidate.figures.keys()
+    return sorted((place for place in either if place in known), key=walk_key)
 
 
 def sketched(lab: Lab) -> bool:
-    """Has one of the traces only fingerprints of some places?"""
-    return any(trace is not None and trace.sketches for trace in lab.traces.values())
+    """Has one of the traces only fingerprints, or figures, of some places?"""
+    return any(trace is not None and (trace.sketches or trace.figures) for trace in lab.traces.values())
 
 
 def sketch_rows(lab: Lab, layouts: bool = True) -> list[Row]:

@@ -12,6 +12,7 @@ from whydiff.engine import neighbours, noise_floor, rounds, summary
 from whydiff.engine.agreement import check_vacuous
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.effects import image_effects
+from whydiff.engine.figured import figure_rows
 from whydiff.engine.float32 import closer, sixteen_bit
 from whydiff.engine.lab import Lab
 from whydiff.engine.leaks import Leaked, leaked, stale
@@ -101,7 +102,7 @@ def examine(lab: Lab) -> Study:
     if all(trace is not None for trace in lab.traces.values()):
         if not sizes:
             lab.find_layouts(lab.traces["candidate"])
-        found.rows = sorted([*compare_runs(lab), *sketch_rows(lab, layouts=not sizes)], key=lambda row: walk_key(row.place))
+        found.rows = sorted([*compare_runs(lab), *sketch_rows(lab, layouts=not sizes), *figure_rows(lab)], key=lambda row: walk_key(row.place))
     effects = search(found, sizes)
     if not found.named and not any(leak.explanations for leak in leaks) and not any(row.stands_out for row in found.rows):
         with lab.as_far_as_runs_allow("looking for what a request leaves behind"):

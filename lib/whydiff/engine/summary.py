@@ -27,6 +27,8 @@ def _sentence(verdict: Verdict, lab: Lab) -> str:
     tensors = verdict.compared.get("tensors", 0)
     if verdict.verdict == "same":
         return f"{both} agree bit for bit in all {tensors} tensors compared."
+    if verdict.verdict == "within_noise" and (known := verdict.compared.get("figures")):
+        return f"{both} agree in all recorded figures: of {known} of {tensors} tensors nothing more is known; none stands out from the noise floor."
     if verdict.verdict == "within_noise":
         return f"{both} agree: none of {tensors} tensors stands out from the reference's own noise floor."
     if verdict.verdict == "precision":

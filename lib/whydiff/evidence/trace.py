@@ -14,6 +14,7 @@ import pathlib
 import torch
 
 from whydiff.errors import Trouble, did_you_mean
+from whydiff.evidence import figured
 from whydiff.evidence.archives import is_archive, unpacked
 from whydiff.evidence.tensor_files import tensor_sha256
 from whydiff.measure.sketches import Moments, Sketch, deviation, moments, numbers, sketch_of
@@ -92,6 +93,7 @@ class Trace:
         self.complete = complete
         self.events: dict[Place, Event] = {}
         self.sketches: dict[Place, Sketched] = {}  # places of which only a fingerprint was recorded
+        self.figures: dict[Place, figured.Figured] = {}  # places of which only figures were recorded
         self.injection: dict = {}  # what was put into the run from another side's trace, if anything was
         self.calls: dict = {}  # how the run called its scheduler, as far as JSON can hold it
         self.encoders: list[dict] = []  # how its text encoders were called, where that was asked for (encoder_notes)
@@ -114,8 +116,9 @@ class Trace:
         """The tensor at a place; a bare probe name means its first place. Raises Trouble with the recorded names."""
         if isinstance(place, str):
             place = next((p for p in self.events if p.probe == place), Place(place))
-        if place in self.sketches:
-            raise Trouble(f"of {str(place)!r} only a fingerprint was recorded. Record at level full where its values are needed.")
+        if place in self.sketches or place in self.figures:
+            known = "figures were" if place in self.figures else "a fingerprint was"
+            raise Trouble(f"of {str(place)!r} only {known} recorded. Record at level full where its values are needed.")
         if place not in self.events:
             raise Trouble(f"{str(place)!r} was not recorded.{did_you_mean(place.probe, self.probes())} "
                           f"Recorded: {', '.join(self.probes()) or 'nothing'}. To record it, call "
@@ -133,8 +136,8 @@ class Trace:
 
     @property
     def places(self) -> list[Place]:
-        """Every place that was recorded, whole or as a fingerprint."""
-        return [*self.events, *self.sketches]
+        """Every place that was recorded: whole, as a fingerprint, or by figures alone."""
+        return [*self.events, *self.sketches, *self.figures]
 
     def probes(self) -> list[str]:
         return list(dict.fromkeys(p.probe for p in self.places))
@@ -153,6 +156,8 @@ class Trace:
                 out.write(event)
             for entry in self.sketches.values():
                 out.write_sketched(entry)
+            for entry in self.figures.values():
+                out.write_figures(entry)
             out.finish(self.floor, self.absent, self.injection)
         return pathlib.Path(folder)
 
@@ -215,7 +220,7 @@ def _read_about(trace: Trace, line: dict, where: str) -> None:
 
 
 # What the keys of an event must hold, where they are given.
-_KINDS = {"probe": str, "step": int, "branch": str, "occurrence": int, "module": str, "shape": list, "device": str}
+_KINDS = {"probe": str, "step": int, "branch": str, "occurrence": int, "module": str, "rank": int, "shape": list, "device": str}
 
 
 def _floor(held, where: str) -> dict[str, float]:
@@ -240,12 +245,14 @@ def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files
     if wrong is not None:
         raise Trouble(f"{where}: {wrong} is {line[wrong]!r}; expected {_KINDS[wrong].__name__}.")
     place = Place(str(line["probe"]), line.get("step"), line.get("branch"), line.get("occurrence") or 0,
-                  line.get("module"))  # fmt: skip
+                  line.get("module"), line.get("rank"))  # fmt: skip
     about = {"device": line.get("device") or "cpu", "component": line.get("component"), "injected": bool(line.get("injected"))}
     name, key = line.get("file"), line.get("key")
     if name is None:
         if line.get("sketch") is not None:
             trace.sketches[place] = _read_sketch(line, place, where, about)
+        elif (entry := _read_figures(line, place, where, about)) is not None:
+            trace.figures[place] = entry
         return
     if pathlib.PurePath(str(name)).name != name:
         raise Trouble(f"{where}: file {name!r} points outside the trace folder.")
@@ -269,6 +276,13 @@ def _read_sketch(line: dict, place: Place, where: str, about: dict) -> Sketched:
                         int((line.get("stats") or {}).get("nonfinite") or 0), **about)  # fmt: skip
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise Trouble(f"{where}: the sketch of {place} cannot be read: {error}. Record again with this version.") from None
+
+
+def _read_figures(line: dict, place: Place, where: str, about: dict) -> figured.Figured | None:
+    try:
+        return figured.from_line(line, place, about)
+    except (TypeError, ValueError) as error:
+        raise Trouble(f"{where}: the stats of {place} cannot be read: {error}.") from None
 
 
 def _open_tensors(path: pathlib.Path, where: str) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import pathlib
 import threading
 
 from whydiff.errors import Trouble
+from whydiff.evidence.figured import Figured
 from whydiff.evidence.tensor_files import save_tensors, storable
 from whydiff.evidence.trace import Event, Sketched
 from whydiff.places import walk_key
@@ -75,6 +76,10 @@ class TraceWriter:
         plain = Event(entry.place, entry.tensor.new_empty(0, device="cpu"), entry.device, entry.component, entry.injected)
         self._line(plain.to_line() | {"shape": list(entry.tensor.shape), "sha256": entry.sha256, "stats": {"nonfinite": entry.nonfinite},
                                       "sketch": entry.sketch.to_dict()})  # fmt: skip
+
+    def write_figures(self, entry: Figured) -> None:
+        """A place of which nothing but figures is known."""
+        self._line(entry.to_line())
 
     def flush(self) -> None:
         with self.lock:

@@ -62,7 +62,7 @@ def place_html(study, row) -> str:
     candidate = lab.traces["candidate"]
     pair = lab.pair(row.place, candidate[row.place]) if row.place in candidate else None  # of a fingerprint there are no values
     lines = [("difference", row.difference), ("noise floor", row.floor), ("stands out", row.stands_out), ("why", row.why),
-             ("known", "estimated from sketches" if row.estimated else "")]  # fmt: skip
+             ("known", "figures alone" if row.figures else "estimated from sketches" if row.estimated else "")]  # fmt: skip
     if pair is not None:
         figures = compare(*pair).to_dict()
         lines += [(name, figures[name]) for name in FIGURES if figures[name] not in (None, "")]

@@ -13,11 +13,11 @@ from types import ModuleType
 
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.archives import is_archive
-from whydiff.evidence.files import existing, is_trace
-from whydiff.evidence.readers import comfyui, folder, pictures, sglang
+from whydiff.evidence.files import IMAGES, TENSORS, existing, is_trace
+from whydiff.evidence.readers import comfyui, fastvideo, folder, pictures, sglang
 from whydiff.evidence.trace import Trace, read_trace
 
-READERS: tuple[ModuleType, ...] = (sglang, comfyui, pictures, folder)  # the first that matches is taken
+READERS: tuple[ModuleType, ...] = (sglang, fastvideo, comfyui, pictures, folder)  # the first that matches is taken
 
 
 def import_dump(source, name: str | None = None) -> Trace:
@@ -31,10 +31,16 @@ def import_dump(source, name: str | None = None) -> Trace:
         raise Trouble(f"{path} is in no format that whydiff knows. Known: {', '.join(_words())}. "
                       "Give --format to read it as one of them.")  # fmt: skip
     trace = reader.read(path)
-    if not len(trace) and not trace.settings:
+    if not trace.places and not trace.settings:
         raise Trouble(f"{path}: read as {reader.NAME}, it holds no tensor and no setting.")
     trace.producer = {"format": reader.NAME, "name": path.name} | trace.producer
     return trace
+
+
+def tools(path: pathlib.Path) -> bool:
+    """Is this one tool's own dump, and no plain file or folder of tensors and pictures?"""
+    theirs = (reader for reader in READERS if reader not in (pictures, folder))
+    return path.suffix.lower() not in TENSORS + IMAGES and any(reader.matches(path) for reader in theirs)
 
 
 def _named(name: str) -> ModuleType:
@@ -70,5 +76,8 @@ def read_ranks(folders: dict[int, pathlib.Path]) -> Trace:
         for place, entry in trace.sketches.items():
             place = dataclasses.replace(place, rank=rank)
             whole.sketches[place] = dataclasses.replace(entry, place=place)
+        for place, entry in trace.figures.items():
+            place = dataclasses.replace(place, rank=rank)
+            whole.figures[place] = dataclasses.replace(entry, place=place)
         whole.absent |= trace.absent
     return whole
