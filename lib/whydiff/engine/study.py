@@ -67,9 +67,10 @@ class Study:
             draft.rename(target)
 
 
-def study(case: Case, said: Callable[[str], None] = lambda text: None) -> Study:
-    """Gather the evidence of both sides, walk it, and come to a verdict."""
-    lab = Lab(case, said)
+def study(case: Case, said: Callable[[str], None] = lambda text: None, apart: bool | None = None) -> Study:
+    """Gather the evidence of both sides, walk it, and come to a verdict. `apart`: only one side in memory at a time; None: where
+    both do not fit."""
+    lab = Lab(case, said, apart)
     lab.load()
     found = examine(lab)
     if found.verdict.agrees:
