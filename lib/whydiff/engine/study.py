@@ -132,7 +132,7 @@ def search(found: Study, sizes: list) -> dict[int, float | None]:
         whole = next((r for r in done if not r.at), None)
         if whole is not None and not sizes:
             found.added, found.named = rounds.walk_round(lab, whole)
-        if found.named:
+        if found.named and None not in lab.traces.values():
             rounds.conclude_rounds(lab, done, found.named, effects)
     return effects
 
