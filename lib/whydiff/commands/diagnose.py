@@ -20,6 +20,8 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many runs of which side it would take.")] = False,
     budget: Annotated[int | None, typer.Option("--budget", metavar="RUNS", min=1, help="Use no more runs than this: the best "
                       "verdict within them, and what more would tell.")] = None,
+    apart: Annotated[bool | None, typer.Option("--one-at-a-time/--both-in-memory", help="Whether the sides share the memory; by "
+                     "itself one at a time where both do not fit. Then modules are not looked into.", show_default=False)] = None,
 ) -> int:  # fmt: skip
     """Why do the two sides of CASE differ? The verdict alone, in seconds."""
     overrides = key_values(settings, "--set")
@@ -33,7 +35,7 @@ def command(
     loaded = load_case(case, overrides)
     with progress() as said:
         with at_most(budget):
-            measured = study(loaded, progress=said)
+            measured = study(loaded, progress=said, apart=apart)
         if out is not None:
             from whydiff.headless import published
 

@@ -35,7 +35,7 @@ def vacuous_because(lab: Lab) -> str:
     """Why agreement would prove nothing, or an empty string."""
     reference, candidate = lab.sides["reference"], lab.sides["candidate"]
     if reference is not None and candidate is not None:
-        if reference.subject is candidate.subject and reference.call == candidate.call:
+        if not lab.apart and reference.subject is candidate.subject and reference.call == candidate.call:
             return "both sides are one and the same object"
         same = (lab.twins_of_each_other and reference.build == candidate.build and reference.call == candidate.call
                 and lab.case.reference.settings == lab.case.candidate.settings)  # fmt: skip

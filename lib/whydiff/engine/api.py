@@ -39,15 +39,19 @@ def diagnose(case=None, *, reference=None, candidate=None, call: Mapping[str, An
 
 
 def study(case=None, *, reference=None, candidate=None, call=None, declares=None,
-          question: str = "Why do the two outputs differ?", progress=None, overrides=None) -> Study:  # fmt: skip
-    """As `diagnose`, and everything that was measured on the way: what the notebooks look at."""
+          question: str = "Why do the two outputs differ?", progress=None, overrides=None,
+          apart: bool | None = None) -> Study:  # fmt: skip
+    """As `diagnose`, and everything that was measured on the way: what the notebooks look at.
+
+    `apart`: keep only one side in memory at a time (those of a case, which can be made again); None: where both do not fit.
+    """
     if isinstance(case, Case):
         made = case
     elif case is not None:
         made = load_case(case, overrides)
     else:
         made = live_case(reference, candidate, call, declares, question)
-    return _study(made, progress or (lambda text: None))
+    return _study(made, progress or (lambda text: None), apart)
 
 
 def assert_same(*, reference, candidate, call=None, declares=None) -> Verdict:

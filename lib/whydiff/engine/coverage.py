@@ -16,7 +16,7 @@ def weights_compared(lab: Lab) -> dict:
 
     `parameters_not_read` counts them where there are too many numbers to read. Empty without modules on both live sides.
     """
-    parts = {role: _modules(side) for role, side in lab.sides.items()}
+    parts = {role: {} if lab.apart else _modules(side) for role, side in lab.sides.items()}
     if not all(parts.values()):
         return {}
     counts = {role: [p.numel() for module in modules.values() for p in module.parameters()] for role, modules in parts.items()}

@@ -16,7 +16,7 @@ from whydiff.evidence.image_file import image_trace
 from whydiff.evidence.loading import load_side
 from whydiff.evidence.readers import read_evidence
 from whydiff.evidence.recorder import NOTHING, Recorder
-from whydiff.evidence.sides import RunnableSide
+from whydiff.evidence.sides import RunnableSide, leaves_room
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.layouts import Layout, find_layout
@@ -29,8 +29,9 @@ OTHER = {"reference": "candidate", "candidate": "reference"}
 class Lab:
     """Two sides, their runs, and the floor between them. `said` receives a line for each piece of work (progress)."""
 
-    def __init__(self, case: Case, said: Callable[[str], None] = lambda text: None):
+    def __init__(self, case: Case, said: Callable[[str], None] = lambda text: None, apart: bool | None = None):
         self.case, self.said = case, said
+        self.apart = apart  # only one side in memory at a time; None: where both do not fit
         self.sides: dict[str, RunnableSide | None] = {"reference": None, "candidate": None}
         self.traces: dict[str, Trace | None] = {"reference": None, "candidate": None}
         self.between: dict[str, Trace] = {}  # each side's run of another request
@@ -65,27 +66,40 @@ class Lab:
         for role, side in self.case.sides().items():
             if side.live:
                 self.said(f"loading {role}")
+                self._make_room()
                 self.sides[role] = load_side(self.case, role)
                 self.evidence[role] = "live"
             elif side.trace:
                 self.said(f"reading the trace of {role}")
                 trace = self.traces[role] = read_evidence(self.case.resolve(side.trace))
-                if not trace.complete:
-                    self.notes.append(f"the trace of {role} is not complete: its recording was cut short, so later places may be missing")
+                self.notes += [] if trace.complete else [f"the trace of {role} was cut short, so later places may be missing"]
                 self.evidence[role] = "trace"
             elif side.image:
                 self.evidence[role] = "image"
                 self.traces[role] = image_trace(self.case.resolve(side.image), role)
             else:
                 self.evidence[role] = "settings"
+        for role in OTHER if self.apart else ():
+            self.sides[role].instead_of = self.sides[OTHER[role]]
         self.twins_of_each_other = self._same_thing()
+
+    def _make_room(self) -> None:
+        """Give up the side that is loaded before the other is, where both do not fit into memory or that was asked for."""
+        first = self.sides["reference"]
+        live = self.case.candidate.live
+        if first is not None:
+            again = first.can_be_made_again and live.object is None and live.python is None
+            self.apart = again and (not leaves_room(first) if self.apart is None else self.apart)
+        if first is not None and self.apart:
+            first.give_up()
+            self.notes.append("one side at a time was in memory: their weights and modules were not held against each other")
 
     def _same_thing(self) -> bool:
         """Do both sides hold the same code, configuration and weights? Asked before any run changes their state."""
         reference, candidate = self.sides["reference"], self.sides["candidate"]
         if reference is None or candidate is None:
             return False
-        return reference.subject is candidate.subject or reference.identity() == candidate.identity()
+        return (not self.apart and reference.subject is candidate.subject) or reference.identity() == candidate.identity()
 
     @contextlib.contextmanager
     def as_far_as_runs_allow(self, work: str):
@@ -235,15 +249,12 @@ class Lab:
 
     def config(self, component: str, key: str):
         """The configuration of a component that knows `key`, from the first live side that has one; None otherwise."""
-        found = (self.config_of(role, component, key) for role in self.sides)
-        return next((config for config in found if config is not None), None)
-
-    def config_of(self, role: str, component: str, key: str):
-        """The configuration of one side's component, if it knows `key`."""
-        side = self.sides[role]
-        holder = side.components.get(component) or getattr(side.subject, component, None) if side else None
-        config = getattr(holder, "config", None)
-        return config if hasattr(config, "get") and config.get(key) is not None else None
+        for side in self.sides.values():
+            holder = side.components.get(component) or getattr(side.subject, component, None) if side else None
+            config = getattr(holder, "config", None)
+            if hasattr(config, "get") and config.get(key) is not None:
+                return config
+        return None
 
     def component_config(self, role: str, component: str) -> tuple[str, dict] | None:
         """(class, configuration) of one side's component, live or as its trace tells; None where neither knows it."""

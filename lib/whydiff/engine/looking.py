@@ -40,7 +40,7 @@ def look_inside(finding: Finding, lab: Lab, changes: dict) -> Looked:
     Without a cause, `finding.inside` is the first such module.
     """
     seen = lab.traces["reference"].at("noise_pred_text")
-    if (family(finding.probe) not in LOOKED_INTO and (finding.probe != "noise_pred" or seen)) or finding.place not in finding.candidate:
+    if lab.apart or (family(finding.probe) not in LOOKED_INTO and (finding.probe != "noise_pred" or seen)) or finding.place not in finding.candidate:
         return Looked()
     stage = {"noise_pred": "model_forward", "image_latents": "vae"}.get(finding.probe, finding.place.stage)
     culprits, repaired = inside(lab, finding.place.step, changes, stage)

@@ -50,7 +50,7 @@ def module_walk(lab: Lab, step: int | None = 0, changes: dict | None = None, sta
 
     `step` is the sampler step looked at (None outside the loop); `changes` are the call arguments that repair the candidate.
     """
-    if lab.patient != "candidate" or None in lab.sides.values() or not all(module_globs(side, stage) for side in lab.sides.values()):
+    if lab.apart or lab.patient != "candidate" or None in lab.sides.values() or not all(module_globs(side, stage) for side in lab.sides.values()):
         return None
     own = lab.traces["reference"]
     lab.said("recording the modules of both sides on the same inputs")

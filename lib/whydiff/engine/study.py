@@ -68,9 +68,10 @@ class Study:
             draft.rename(target)
 
 
-def study(case: Case, said: Callable[[str], None] = lambda text: None) -> Study:
-    """Gather the evidence of both sides, walk it, and come to a verdict."""
-    lab = Lab(case, said)
+def study(case: Case, said: Callable[[str], None] = lambda text: None, apart: bool | None = None) -> Study:
+    """Gather the evidence of both sides, walk it, and come to a verdict. `apart`: only one side in memory at a time; None: where
+    both do not fit."""
+    lab = Lab(case, said, apart)
     lab.load()
     found = examine(lab)
     if found.verdict.agrees:
@@ -132,7 +133,7 @@ def search(found: Study, sizes: list) -> dict[int, float | None]:
         whole = next((r for r in done if not r.at), None)
         if whole is not None and not sizes:
             found.added, found.named = rounds.walk_round(lab, whole)
-        if found.named:
+        if found.named and None not in lab.traces.values():
             rounds.conclude_rounds(lab, done, found.named, effects)
     return effects
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import inspect
@@ -26,7 +27,8 @@ def load_side(case: Case, role: str) -> RunnableSide:
         return RunnableSide(live.object, live.call, **told)
     path, function = _entry(case, live, role)
     if live.python is None:
-        return RunnableSide(build(path, function, live.build, role), live.call, **told)
+        make = functools.partial(build, path, function, live.build, role)
+        return RunnableSide(make(), live.call, make=make, **told)
     from whydiff.evidence.remote.side import RemoteSide
 
     return RemoteSide(case.interpreter(live.python), path, function, live.call, **told)

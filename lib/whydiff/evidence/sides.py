@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
 import pathlib
 import random
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from whydiff.evidence.configurations import configurations
 from whydiff.evidence.environment import versions
 from whydiff.evidence.fingerprint import code_fingerprint, fingerprint, package_version
 from whydiff.evidence.floor import shaking
+from whydiff.evidence.memory import free_bytes
 from whydiff.evidence.recorder import Recorder
 from whydiff.evidence.trace import Event, Trace
 from whydiff.measure.pictures import to_image
@@ -37,17 +40,21 @@ SYNONYMS = {
 }
 
 
+HEADROOM = 1.25  # of a side's weights: what running them takes besides
 SIDE_MODULE = "whydiff_side_"  # how the modules of sides are called in sys.modules
 
 
 class RunnableSide:
     """One implementation, ready to run. `role` is "reference" or "candidate"; errors name it."""
 
-    def __init__(self, subject, call: dict[str, Any], *, role: str, name: str = "", build=None, entry: str = ""):
+    def __init__(self, subject, call: dict[str, Any], *, role: str, name: str = "", build=None, entry: str = "",
+                 make: Callable[[], Any] | None = None):  # fmt: skip
         if not callable(subject):
             raise Trouble(f"{role}: {entry or type(subject).__name__} gave a {type(subject).__name__}, which cannot be "
                           "called. Return a pipeline, or a function that takes the keys of `call`.")  # fmt: skip
-        self.subject, self.call, self.role = subject, dict(call), role
+        self._subject, self._make, self.call, self.role = subject, make, dict(call), role
+        self.signature = inspect.signature(subject)
+        self.instead_of: RunnableSide | None = None  # the side that is given up when this one is needed
         self.build, self.entry = dict(build or {}), entry
         self.name = name or getattr(subject, "__name__", type(subject).__name__)
         self.runs = 0
@@ -63,8 +70,22 @@ class RunnableSide:
     # --- what the side can be told -----------------------------------------------------------------------------
 
     @property
-    def signature(self) -> inspect.Signature:
-        return inspect.signature(self.subject)
+    def subject(self):
+        """What is called. Made again where it had been given up for the other side."""
+        if self._subject is None:
+            if self.instead_of is not None:
+                self.instead_of.give_up()
+            self._subject = self._make()
+        return self._subject
+
+    @property
+    def can_be_made_again(self) -> bool:
+        return self._make is not None
+
+    def give_up(self) -> None:
+        """Let go of the side's models; whatever needs them next makes them again."""
+        self._subject = None
+        gc.collect()
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -199,6 +220,15 @@ class RunnableSide:
         return {"package": package, "version": package_version(package), "name": f"{module}.{kind.__qualname__}",
                 "code": code_fingerprint(self.subject), "entry": self.entry, "components": configurations(self.subject),
                 "build": {k: v if _plain(v) else str(v) for k, v in self.build.items()}}  # fmt: skip
+
+
+def leaves_room(side: RunnableSide) -> bool:
+    """Is there memory for another side as large as this one, which is loaded?"""
+    tensors = {t.data_ptr(): t for m in side.components.values() if isinstance(m, torch.nn.Module) for t in (*m.parameters(), *m.buffers())}
+    by_device: dict[torch.device, int] = {}
+    for tensor in tensors.values():
+        by_device[tensor.device] = by_device.get(tensor.device, 0) + tensor.numel() * tensor.element_size()
+    return all(held * HEADROOM < free_bytes(device) for device, held in by_device.items() if device.type != "meta")
 
 
 @contextlib.contextmanager
