@@ -82,8 +82,8 @@ def test_by_the_recorder_in_one_file(against, alone, within):
 
 
 def test_by_fingerprints_alone(against, alone, within):
-    """The schedule is small enough to be whole, so its cause is named. What the decoder receives is a sketch, which cannot be computed
-    again from other latents: its difference is inherited from the schedule's as far as anybody can tell, and no second cause is named."""
+    """The schedule is small enough to be whole, so its cause is named. What the decoder receives is a sketch: it cannot be computed
+    again from the reference's latents, so its difference counts as inherited from the schedule's, and no second cause is named."""
     verdict = against(alone / "fingerprint")
     assert told(verdict) == ("different", FIRST, CAUSES[:1], []), str(verdict)
     assert any("estimated from sketches" in note for note in verdict.notes)
@@ -96,15 +96,22 @@ def test_by_four_ranks(against, ranks, within):
     assert any("replicated on 4 ranks" in note for note in verdict.notes)
 
 
-@pytest.mark.parametrize("repeated", [True, False])
-def test_a_shard_that_no_rank_holds_is_named(repeated, against, ranks, tmp_path):
+def test_four_ranks_agree_with_the_one_process_that_has_the_same_faults(ranks, alone):
+    verdict = studied({"trace": str(alone / "full")}, {"trace": str(ranks)}).verdict
+    assert verdict.verdict in ("same", "within_noise"), str(verdict)
+    assert verdict.compared["unpaired_reference"] == verdict.compared["unpaired_candidate"] == []
+
+
+@pytest.mark.parametrize("repeated", [[1], []])
+def test_a_shard_that_no_rank_holds_is_named(repeated, ranks, alone, tmp_path):
     shutil.copytree(ranks, tmp_path / "ranks")
     shutil.rmtree(tmp_path / "ranks" / "rank-2")
     if repeated:
         shutil.copytree(ranks / "rank-1", tmp_path / "ranks" / "rank-2")
-    verdict = against(tmp_path / "ranks")
-    print(verdict)
-    assert verdict.first_divergence["probe"] == "sigmas" and "shift-constant" in [cause.id for cause in verdict.causes]
+    verdict = studied({"trace": str(alone / "full")}, {"trace": str(tmp_path / "ranks")}).verdict
+    (cause,) = verdict.causes
+    assert cause.id == "shard-missing" and (cause.probe, cause.step, cause.departs) == ("latents", 0, "candidate")
+    assert cause.relation["missing"] == [2] and cause.relation["repeated"] == repeated
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -56,7 +56,7 @@ def vacuous_because(lab: Lab) -> str:
 
 
 def _environment(trace: Trace):
-    return {k: trace.environment.get(k) for k in ("versions", "precision", "threads", "attention")}
+    return {k: trace.environment.get(k) for k in ("versions", "precision", "threads", "attention", "ranks")}
 
 
 def _follows_the_seed(lab: Lab, role: str) -> bool:

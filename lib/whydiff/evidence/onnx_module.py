@@ -63,6 +63,8 @@ class OnnxModule(torch.nn.Module):
         feeds = {name: _as_array(given[name], kind) for name, kind in self.types.items()}
         like = next((v for v in given.values() if isinstance(v, torch.Tensor) and v.is_floating_point()), torch.empty(0))
         outputs = tuple(torch.from_numpy(np.array(o)).to(like.device) for o in self.session.run(None, feeds))
+        if "return_dict" not in self.signature.parameters:  # a module of somebody's own: it returns what it makes
+            return outputs[0] if len(outputs) == 1 else outputs
         return _Output(outputs) if given.get("return_dict", True) else outputs
 
 

@@ -28,6 +28,16 @@ class Scaling:
     def same(self, other: Scaling) -> bool:
         return self.divisor.shape == other.divisor.shape and _close(self.divisor, other.divisor) and _close(self.offset, other.offset)
 
+    def apply(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, C, ...) -> what the decoder receives."""
+        return latents.double() / self._wide(self.divisor, latents) + self._wide(self.offset, latents)
+
+    def undo(self, received: torch.Tensor) -> torch.Tensor:
+        return (received.double() - self._wide(self.offset, received)) * self._wide(self.divisor, received)
+
+    def _wide(self, number: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return number if self.one else number.reshape([1, -1] + [1] * (like.ndim - 2))
+
     @property
     def words(self) -> str:
         if self.one:
@@ -43,6 +53,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if finding.place not in finding.candidate:
         return []
     reference, candidate = finding.pairs[0]
+    candidate = on_the_references_latents(finding, lab, reference, candidate)
     between = affine(reference, candidate)
     if between is None or not bool((between.scale != 0).all()):
         return []
@@ -66,6 +77,17 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         relation={"kind": "latent_statistics", "divisor_reference": _listed(mine.divisor), "divisor_candidate": _listed(theirs.divisor),
                   "offset_reference": _listed(mine.offset), "offset_candidate": _listed(theirs.offset)},
         fix="decode latents · latents_std + latents_mean, with the numbers of vae.config")]  # fmt: skip
+
+
+def on_the_references_latents(finding: Finding, lab, reference: torch.Tensor, candidate: torch.Tensor) -> torch.Tensor:
+    """What the candidate makes of the reference's last latents, computed again where both sides are recordings: the values that it
+    recorded inherit what its own latents differ in. As recorded where that cannot be told, or both scale alike."""
+    if lab.patient is not None:
+        return candidate
+    mine, theirs = (from_latents(finding, lab, role) for role in ("reference", "candidate"))
+    if mine is None or theirs is None or mine.same(theirs):
+        return candidate
+    return theirs.apply(mine.undo(reference))
 
 
 def scalings(finding: Finding, lab, between: Affine, stated) -> tuple[Scaling | None, Scaling | None]:

@@ -68,7 +68,7 @@ def read_ranks(folders: dict[int, pathlib.Path]) -> Trace:
     """The traces of one parallel run as one, each place with its rank; what is said once for all is the lowest rank's."""
     traces = {rank: read_trace(folder) for rank, folder in sorted(folders.items())}
     first = next(iter(traces.values()))
-    whole = Trace(producer=first.producer, settings=first.settings, environment=first.environment, floor=first.floor,
+    whole = Trace(producer=first.producer, settings=first.settings, environment=first.environment | {"ranks": len(traces)}, floor=first.floor,
                   complete=all(trace.complete for trace in traces.values()))  # fmt: skip
     for rank, trace in traces.items():
         for place, event in trace.events.items():
