@@ -63,6 +63,12 @@ def test_a_sitecustomize_switches_it_on_in_a_program_that_is_not_touched(program
     assert trace.probes() == PROBES and trace.steps == 4 and trace.environment["rank"] == 3
 
 
+def test_a_sitecustomize_and_the_command_record_once(program, home, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import whydiff_tap\n")
+    program("-m", "whydiff_tap", home / "sampler.py", WHYDIFF_RECORD="r", path=[tmp_path])
+    assert [folder.name for folder in tmp_path.glob("r*")] == ["r"] and read_trace(tmp_path / "r").probes() == PROBES
+
+
 def test_modules_of_a_network_that_nobody_handed_over_are_recorded(program, home, tmp_path):
     program("-m", "whydiff_tap", home / "sampler.py", WHYDIFF_RECORD="t", WHYDIFF_MODULES="transformer/*,other/*")
     modules = [p for p in read_trace(tmp_path / "t") if p.probe == "modules"]

@@ -71,6 +71,10 @@ elif os.environ.get("WHYDIFF_RECORD") or os.environ.get("WHYDIFF_INJECT"):
 
     from_environment()
 '''
+_MAIN = f"""import sys
+from {NAME}.evidence.standalone import main
+main(sys.argv[1:])
+"""
 
 
 def written(path) -> pathlib.Path:
@@ -92,6 +96,7 @@ def text() -> str:
         if "'''" in source or "\\'" in source[-2:]:
             raise ValueError(f"{name} cannot stand in a raw string")
         sources[NAME + name.removeprefix("whydiff")] = renamed(source)
+    sources[f"{NAME}.__main__"] = _MAIN  # for -m where a sitecustomize has imported the file already, and Python takes it for a package
     quoted = "".join(f"{name!r}: r'''{source}''',\n" for name, source in sources.items())
     return _HEAD.format(version=__version__, sources=quoted, name=NAME)
 

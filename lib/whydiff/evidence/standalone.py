@@ -34,6 +34,7 @@ from whydiff.evidence.trace_writer import LEVELS, TraceWriter
 VARIABLE = "WHYDIFF_RECORD"
 _OPTIONS = {"level": "WHYDIFF_LEVEL", "modules": "WHYDIFF_MODULES", "inject": "WHYDIFF_INJECT", "at": "WHYDIFF_INJECT_AT"}
 
+_switched_on = False
 _IMAGE = ("image", None, None, None)  # as the recorder counts occurrences
 
 
@@ -192,13 +193,17 @@ def _finishing(recorder: FileRecorder):
 
 
 def from_environment() -> None:
-    """Switch recording on for the rest of the process where WHYDIFF_RECORD says so."""
+    """Switch recording on for the rest of the process where WHYDIFF_RECORD says so; once, though a sitecustomize and -m both ask."""
+    global _switched_on
     out = os.environ.get(VARIABLE)
+    if _switched_on:
+        return
     if not out:
         if os.environ.get(_OPTIONS["inject"]):
             raise Trouble(f"{_OPTIONS['inject']} needs {VARIABLE}=FOLDER, too: the trace says what was put where.")
         return
     options = {key: value for key, name in _OPTIONS.items() if (value := os.environ.get(name))}
+    _switched_on = True
     recorder = FileRecorder(out, **options | {key: _list(options[key]) for key in ("modules", "at") if key in options})
     stack = contextlib.ExitStack()
     stack.enter_context(taps.listening(recorder))
