@@ -54,6 +54,9 @@ def name(inside: Inside, several: list[Difference]) -> Name | None:
     if len(ids) == 1 and None not in ids:
         return names[0]
     known = [n for n in names if n]
+    words = {n.id if n else None for n, d in zip(names, several) if not d.is_tensor}
+    if len(words) == 1 and None not in words and all(n is None and d.store != "_parameters" for n, d in zip(names, several) if d.is_tensor):
+        return known[0]  # tables are made from the numbers beside them
     # A layer's weight and bias are one load: what is told of one explains the other where that is too short to tell.
     main = max(zip(several, names), key=lambda pair: pair[0].values["reference"].numel() if pair[0].is_tensor else 0)
     small = [d for d, n in zip(several, names) if n is None or n.id != (main[1].id if main[1] else "")]
