@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 
 import torch
 
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import as_passed, bound, distance
+from whydiff.evidence.calls import as_passed, bound, distance, tensors_in
 
 SECONDS = 5.0  # for a search; networks too large for it have their constant among the likely ones, or stay unexplained
+STEPS, NEAR = 8, 0.01  # of a solution by steps, and how near its output must come
 WRITTEN = tuple(i / 10 for i in range(1, 301))  # what people write where a scale is asked for
 OTHER = {"reference": "candidate", "candidate": "reference"}
 
@@ -112,21 +114,58 @@ def _constants(inside: Inside, name: str, value: torch.Tensor, lab):
 
 
 def _searched(inside: Inside, name: str, value: torch.Tensor):
-    """Whole numbers up to 1000, or thousandths: those around each valley of a coarse grid, the deepest first."""
+    """What a coarse grid up to 1000 (or up to 1) has near its valleys, the deepest first: whole units, and numbers solved for."""
     deaf = next((role for role in OTHER if not _reacts(inside, role, name, value)), None)
     if deaf is None or not value.any():
         return
     target, until = inside.outputs()[deaf], time.thread_time() + SECONDS
     unit = 1.0 if value.abs().max() > 1 else 1e-3
+
+    def made(number: float):
+        return _with(inside, OTHER[deaf], name, torch.full_like(value, number))
+
     gaps = {}
     for number in range(0, 1001, 8):
         if time.thread_time() > until:
             return
-        after = _with(inside, OTHER[deaf], name, torch.full_like(value, number * unit))
+        after = made(number * unit)
         gaps[number] = distance(target, after) if after is not None else float("inf")
     valleys = [n for n in gaps if gaps[n] <= min(gaps.get(n - 8, float("inf")), gaps.get(n + 8, float("inf")))]
     for near in sorted(valleys, key=gaps.get):
-        for number in sorted(range(max(0, near - 8), near + 9), key=lambda n: abs(n - near)):  # noqa: B023
+        if value.is_floating_point():
+            tried = _solved(made, target, near * unit, unit)
+        else:
+            tried = [float(n) for n in sorted(range(max(0, near - 8), near + 9), key=lambda n: abs(n - near))]  # noqa: B023
+        for number in tried:
             if time.thread_time() > until:
                 return
-            yield torch.full_like(value, number * unit), f"the constant {number * unit:g}"
+            yield torch.full_like(value, number), f"the constant {number:g}"
+
+
+def _solved(made, target, start: float, unit: float) -> list[float]:
+    """The number near `start` with which a network puts out `target`, and the whole unit next to it; empty where none is near.
+
+    Gauss-Newton steps: there is nothing left at the solution, so they end on the very number that was written or traced.
+    """
+    wanted = _flat(target)
+    number, last = start, math.inf
+    for _ in range(STEPS):
+        here, ahead = made(number), made(number + 0.02 * unit)
+        if here is None or ahead is None:
+            return []
+        slope, left = (_flat(ahead) - _flat(here)) / (0.02 * unit), wanted - _flat(here)
+        if not slope.isfinite().all() or not slope.any() or not left.any():
+            break
+        step = (slope @ left / (slope @ slope)).item()
+        if abs(step) > 16 * unit or left.norm() > 1.2 * last:
+            return []
+        last = left.norm().item()
+        number += step
+        if abs(step) < 1e-7 * abs(number):
+            break
+    whole = round(number / unit) * unit
+    return [whole, number] if last < NEAR * wanted.norm() else [whole] if abs(whole - number) < 0.1 * unit else []
+
+
+def _flat(output) -> torch.Tensor:
+    return torch.cat([t.double().flatten() for t in tensors_in(output)])
