@@ -28,11 +28,13 @@ def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explana
         other = getattr(inside, "instead", None)
         if found is None and other is not None and (found := _one(other, finding, lab)) is not None:
             culprits[culprits.index(inside)] = asked[asked.index(inside)] = inside = other
-        if found is None:
+        several = [found] if found is not None else hidden.beside(inside, lambda again: _one(again, finding, lab))
+        if not several:
             left.append(inside)
         else:
             explained.append(inside.name)
-            grouped.setdefault(found.id, []).append((inside, found))
+            for found in several:
+                grouped.setdefault(found.id, []).append((inside, found))
     left = [entry for entry in left if not _hands_over_less(entry, explained, culprits)]
     left = [entry.narrowed() or entry if isinstance(entry, Between) and entry.can_run else entry for entry in asked if entry in left]
     ordered = sorted((sorted(group, key=lambda pair: asked.index(pair[0])) for group in grouped.values()), key=lambda g: asked.index(g[0][0]))
