@@ -28,6 +28,15 @@ def responsible(inside: Inside) -> list[Difference]:
     return []
 
 
+@contextlib.contextmanager
+def repaired(several: list[Difference]):
+    """The reference's entries in the candidate for as long as the context lasts."""
+    with contextlib.ExitStack() as stack:
+        for difference in several:
+            stack.enter_context(difference.repaired("candidate"))
+        yield
+
+
 def _needed(inside: Inside, several: list[Difference], target) -> list[Difference]:
     """`several` without the entries that make no difference."""
     for difference in list(several):
@@ -39,9 +48,7 @@ def _needed(inside: Inside, several: list[Difference], target) -> list[Differenc
 
 def _closes(inside: Inside, several: list[Difference], target) -> bool:
     try:
-        with contextlib.ExitStack() as stack:
-            for difference in several:
-                stack.enter_context(difference.repaired("candidate"))
+        with repaired(several):
             return inside.closes(target, inside.run("candidate"))
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError):
         return False  # a state that does not fit the code of this side
