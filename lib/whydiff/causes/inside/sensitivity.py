@@ -131,19 +131,25 @@ def _searched(inside: Inside, name: str, value: torch.Tensor):
         after = made(number * unit)
         gaps[number] = distance(target, after) if after is not None else float("inf")
     valleys = [n for n in gaps if gaps[n] <= min(gaps.get(n - 8, float("inf")), gaps.get(n + 8, float("inf")))]
+    others = []  # solutions that are no whole units: a network that repeats itself has many, and people write whole ones
     for near in sorted(valleys, key=gaps.get):
+        if time.thread_time() > until:
+            break
         if value.is_floating_point():
-            tried = _solved(made, target, near * unit, unit)
+            number = _solved(made, target, near * unit, unit)
+            whole = None if number is None else round(number / unit) * unit
+            tried = [] if number is None or abs(whole - number) > 0.1 * unit else [whole]
+            others += [] if number is None else [number]
         else:
-            tried = [float(n) for n in sorted(range(max(0, near - 8), near + 9), key=lambda n: abs(n - near))]  # noqa: B023
+            tried = sorted(range(max(0, near - 8), near + 9), key=lambda n: abs(n - near))  # noqa: B023
         for number in tried:
-            if time.thread_time() > until:
-                return
             yield torch.full_like(value, number), f"the constant {number:g}"
+    for number in others:
+        yield torch.full_like(value, number), f"the constant {number:g}"
 
 
-def _solved(made, target, start: float, unit: float) -> list[float]:
-    """The number near `start` with which a network puts out `target`, and the whole unit next to it; empty where none is near.
+def _solved(made, target, start: float, unit: float) -> float | None:
+    """The number near `start` with which a network puts out `target`, nearly or exactly; None where none is near.
 
     Gauss-Newton steps: there is nothing left at the solution, so they end on the very number that was written or traced.
     """
@@ -152,19 +158,18 @@ def _solved(made, target, start: float, unit: float) -> list[float]:
     for _ in range(STEPS):
         here, ahead = made(number), made(number + 0.02 * unit)
         if here is None or ahead is None:
-            return []
+            return None
         slope, left = (_flat(ahead) - _flat(here)) / (0.02 * unit), wanted - _flat(here)
         if not slope.isfinite().all() or not slope.any() or not left.any():
             break
         step = (slope @ left / (slope @ slope)).item()
         if abs(step) > 16 * unit or left.norm() > 1.2 * last:
-            return []
+            return None
         last = left.norm().item()
         number += step
         if abs(step) < 1e-7 * abs(number):
             break
-    whole = round(number / unit) * unit
-    return [whole, number] if last < NEAR * wanted.norm() else [whole] if abs(whole - number) < 0.1 * unit else []
+    return number if last < NEAR * wanted.norm() or start == number else None
 
 
 def _flat(output) -> torch.Tensor:
