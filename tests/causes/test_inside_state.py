@@ -5,6 +5,7 @@ import torch
 from inside_toys import lab, pair
 
 from whydiff.causes.inside.explain import explain
+from whydiff.causes.inside.weights import change
 
 TOKENS = torch.randn(2, 12, 32, generator=torch.Generator().manual_seed(1))
 VECTOR = torch.randn(2, 32, generator=torch.Generator().manual_seed(2))
@@ -142,3 +143,13 @@ def test_a_cached_table_of_complex_rotations_is_made_again_for_an_experiment():
     rope = QwenEmbedRope(10000, [4, 6, 6], scale_rope=True)
     found = [named(pair(rope, damage, [(1, 4, 4)], max_txt_seq_len=7, name="transformer/pos_embed"))[0] for damage in (rounded, real, other_base)]
     assert found == [["rope-phase-low-precision"], ["rope-complex-buffer-cast"], []]
+
+
+def test_an_update_of_a_third_of_the_rank_is_low_and_rows_that_are_scaled_or_moved_are_not():
+    weight = torch.randn(24, 24, generator=generator())
+    update = torch.randn(24, 8, generator=generator()) @ torch.randn(8, 24, generator=generator())
+    assert change(weight, weight + update).kind == "low_rank"
+    scaled, moved = weight.clone(), weight.clone()
+    scaled[:11] *= 1.5
+    moved[:12:2], moved[1:12:2] = weight[1:12:2], weight[:12:2]
+    assert {change(weight, other).kind for other in (scaled, moved)} == {"other"}
