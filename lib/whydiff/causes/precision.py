@@ -23,8 +23,12 @@ def accepted(finding: Finding, lab) -> bool:
     """True when the finding is no more than a precision that is declared, or already named as a cause, costs here."""
     if finding.difference is None:
         return False
-    for dtype in lab.named_dtypes:
-        if _within(finding, lab, dtype):
+    for dtype, stage in lab.named_dtypes:
+        shown = any(lower_precision(side[finding.place]) == dtype for side in (finding.reference, finding.candidate) if finding.place in side)
+        # A text encoder's type says nothing of the network's, unless the network's values show it.
+        if (stage != "prompt_encoding" or finding.place.stage == stage or shown) and _within(finding, lab, dtype):
+            if stage != finding.place.stage:
+                lab.named_dtypes.append((dtype, finding.place.stage))
             return True
     for what, dtype in declared(lab):
         if dtype is None:
@@ -89,7 +93,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
             continue
         losses = [lab.twin_loss(place, coarse, other) for place in finding.places]
         if losses[0] is not None and _no_more_than(finding, losses, coarse):
-            lab.named_dtypes.append(coarse)
+            lab.named_dtypes.append((coarse, finding.place.stage))
             return [_cast(finding, role, coarse, values[other].dtype, losses[0])]
     return []
 

@@ -43,7 +43,7 @@ class Lab:
         self.last_forced: Trace | None = None
         self.changes: dict = {}  # call arguments that repair the patient as far as is known
         self.settled_arguments: set[str] = set()  # arguments of the patient's network that are passed as on the other side
-        self.named_dtypes: list[torch.dtype] = []  # lower precisions named as a cause
+        self.named_dtypes: list[tuple[torch.dtype, str]] = []  # lower precisions named as a cause, and the stage at which each shows
         self.twins_of_each_other = False
         self.unrepaired: list[Place] = []  # places whose repair was lost in the candidate's own dtype
         self.notes: list[str] = []
