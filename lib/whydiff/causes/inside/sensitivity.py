@@ -13,6 +13,7 @@ from whydiff.causes.inside.inside import Inside
 from whydiff.evidence.calls import as_passed, bound, distance, tensors_in
 
 SECONDS = 5.0  # for a search; networks too large for it have their constant among the likely ones, or stay unexplained
+GRID = 4  # units: the fastest waves of a time embedding are 6 units long
 STEPS, NEAR = 8, 0.01  # of a solution by steps, and how near its output must come
 WRITTEN = tuple(i / 10 for i in range(1, 301))  # what people write where a scale is asked for
 OTHER = {"reference": "candidate", "candidate": "reference"}
@@ -114,38 +115,41 @@ def _constants(inside: Inside, name: str, value: torch.Tensor, lab):
 
 
 def _searched(inside: Inside, name: str, value: torch.Tensor):
-    """What a coarse grid up to 1000 (or up to 1) has near its valleys, the deepest first: whole units, and numbers solved for."""
+    """Whole units up to 1000 (thousandths up to 1) near the best points of a coarse grid, then the numbers solved for from there.
+
+    Whole ones first: a network that repeats itself has many solutions, and people write whole ones.
+    """
     deaf = next((role for role in OTHER if not _reacts(inside, role, name, value)), None)
     if deaf is None or not value.any():
         return
     target, until = inside.outputs()[deaf], time.thread_time() + SECONDS
     unit = 1.0 if value.abs().max() > 1 else 1e-3
+    gaps: dict[int, float] = {}
 
     def made(number: float):
         return _with(inside, OTHER[deaf], name, torch.full_like(value, number))
 
-    gaps = {}
-    for number in range(0, 1001, 8):
-        if time.thread_time() > until:
-            return
-        after = made(number * unit)
-        gaps[number] = distance(target, after) if after is not None else float("inf")
-    valleys = [n for n in gaps if gaps[n] <= min(gaps.get(n - 8, float("inf")), gaps.get(n + 8, float("inf")))]
-    others = []  # solutions that are no whole units: a network that repeats itself has many, and people write whole ones
-    for near in sorted(valleys, key=gaps.get):
-        if time.thread_time() > until:
-            break
-        if value.is_floating_point():
-            number = _solved(made, target, near * unit, unit)
-            whole = None if number is None else round(number / unit) * unit
-            tried = [] if number is None or abs(whole - number) > 0.1 * unit else [whole]
-            others += [] if number is None else [number]
-        else:
-            tried = sorted(range(max(0, near - 8), near + 9), key=lambda n: abs(n - near))  # noqa: B023
-        for number in tried:
-            yield torch.full_like(value, number), f"the constant {number:g}"
-    for number in others:
-        yield torch.full_like(value, number), f"the constant {number:g}"
+    def best(count: int) -> list[int]:
+        return sorted(gaps, key=gaps.get)[:count]
+
+    def look(numbers) -> None:
+        for number in numbers:
+            if number not in gaps and 0 <= number <= 1000 and time.thread_time() < until:
+                after = made(number * unit)
+                gaps[number] = distance(target, after) if after is not None else math.inf
+
+    look(range(0, 1001, GRID))
+    for near in best(12):
+        look(range(near - GRID + 1, near + GRID))
+    yield from (_constant(value, number * unit) for number in best(4))
+    for near in best(6) if value.is_floating_point() else ():
+        number = _solved(made, target, near * unit, unit)
+        if number is not None:
+            yield from (_constant(value, n) for n in (round(number / unit) * unit, number))
+
+
+def _constant(value: torch.Tensor, number: float) -> tuple[torch.Tensor, str]:
+    return torch.full_like(value, number), f"the constant {number:g}"
 
 
 def _solved(made, target, start: float, unit: float) -> float | None:
