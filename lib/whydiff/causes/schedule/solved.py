@@ -149,8 +149,8 @@ def _grid(finding: Finding, lab, reference: ScheduleFit, candidate: ScheduleFit)
         id="sigma-grid-endpoints", explained=_share(finding, reference, candidate), statement=words,
         relation={"kind": "sigma_grid", "reference": mine, "candidate": theirs, "grid_reference": reference.grid,
                   "grid_candidate": candidate.grid} | ({"published": source} if source else {}), departs=departs,
-        experiment=f"recomputed both lists of sigmas from their end points and shift, and each equals its side's: the reference's on the grid {reference.grid}"
-                   f"{words_of(reference.grid)}, the candidate's on {candidate.grid}{words_of(candidate.grid)}"
+        experiment="recomputed both lists of sigmas from their end points and shift, and each equals its side's: the reference's on the grid "
+                   f"{reference.grid}{words_of(reference.grid)}, the candidate's on {candidate.grid}{words_of(candidate.grid)}"
                    + (f"; the reference code's grid ({source}) is {_whose(departs)}" if source else ""),
         fix=f"build the grid as the {right} does, ending at {_end(end)}"
             + (" (linspace(1, 1/N, N) has 1/N)" if right == "reference" and _close(end, 1 / reference.steps) else ""))  # fmt: skip
