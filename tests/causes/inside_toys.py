@@ -22,4 +22,4 @@ def pair(module, damage, *args, name="transformer/block", stage="model_forward",
 
 
 def lab():
-    return types.SimpleNamespace(notes=[], traces={"reference": {}}, sides={"reference": None, "candidate": None})
+    return types.SimpleNamespace(notes=[], traces={"reference": {}, "candidate": {}}, sides={"reference": None, "candidate": None})

@@ -5,6 +5,7 @@ import torch
 from inside_toys import lab, pair
 
 from whydiff.causes.inside.explain import explain
+from whydiff.causes.inside.weights import change
 
 TOKENS = torch.randn(2, 12, 32, generator=torch.Generator().manual_seed(1))
 VECTOR = torch.randn(2, 32, generator=torch.Generator().manual_seed(2))
@@ -162,3 +163,13 @@ class Phases(torch.nn.Module):
 def test_a_table_or_a_type_of_fewer_bits_is_a_lower_precision_of_that_side(damage, role):
     [cause], left = explain([pair(Phases(), damage, TOKENS, name="transformer/time.embedding", role=role)], None, lab())
     assert (cause.id, cause.departs) == ("undeclared-dtype", role) and not left
+
+
+def test_an_update_of_a_third_of_the_rank_is_low_and_rows_that_are_scaled_or_moved_are_not():
+    weight = torch.randn(24, 24, generator=generator())
+    update = torch.randn(24, 8, generator=generator()) @ torch.randn(8, 24, generator=generator())
+    assert change(weight, weight + update).kind == "low_rank"
+    scaled, moved = weight.clone(), weight.clone()
+    scaled[:11] *= 1.5
+    moved[:12:2], moved[1:12:2] = weight[1:12:2], weight[:12:2]
+    assert {change(weight, other).kind for other in (scaled, moved)} == {"other"}

@@ -7,6 +7,8 @@ from recorded_lab import finding, lab_of, normal, trace
 from whydiff.causes import precision
 from whydiff.causes.prompt import masks
 from whydiff.causes.registry import explain
+from whydiff.engine.rows import finer
+from whydiff.evidence.floor import own_ulp
 from whydiff.places import Place
 
 FINE = normal(1, 4, 8, 8)
@@ -55,3 +57,10 @@ def test_the_tokenizers_mask_is_recognised():
     lab = lab_of(*(trace({"attention_mask": MASK, Place("model_input/attention_mask", 0): m}) for m in (torch.ones_like(MASK), MASK)))
     [entry] = masks.of_network(finding(lab, "model_input/attention_mask"), lab)
     assert "as its tokenizer's mask does" in entry.statement
+
+
+@pytest.mark.parametrize("departs", ["candidate", "reference"])
+def test_whole_numbers_beside_rounded_timesteps_are_known_exactly(departs):
+    lists = [torch.tensor([801, 601, 401, 201]), torch.tensor([801.0, 601.0, 401.0, 201.0], dtype=torch.bfloat16)]
+    tensor = finer(*(lists if departs == "candidate" else lists[::-1]))
+    assert own_ulp(tensor) == torch.finfo(torch.float32).eps

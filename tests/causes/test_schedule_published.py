@@ -37,7 +37,7 @@ def named(reference, candidate, lab):
 def test_the_side_that_leaves_the_grid_of_the_reference_code_departs(reference, candidate, departs):
     cause = named(grid(reference), grid(candidate), lab_of("diffusers.pipelines.wan.pipeline_wan.WanPipeline", "diffusers.WanTransformer3DModel"))
     assert (cause.id, cause.departs) == ("sigma-grid-endpoints", departs)
-    assert "ending at 0.037" in cause.fix and "official Wan2.2" in cause.statement and "wan/text2video.py" in cause.experiment
+    assert "ending at 0.037" in cause.fix and "official Wan2.2" in cause.experiment and "wan/text2video.py" in cause.experiment
 
 
 def test_for_a_model_whose_grid_nobody_wrote_down_it_is_not_known():

@@ -28,7 +28,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
                 continue
             other = "candidate" if role == "reference" else "reference"
             word = str(dtype).removeprefix("torch.")
-            lab.named_dtypes.append(dtype)
+            lab.named_dtypes.append((dtype, "everywhere"))
             return [Explanation(
                 id="ambient-autocast", stage="state_leakage", equivalent=["undeclared-dtype"], departs=other,
                 statement=f"the {other} runs inside autocast to {word}; the {role} does not",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.schedule.recipe import latest
@@ -20,17 +21,41 @@ def experts(trace: Trace) -> dict[int, str]:
 
 def explain(finding: Finding, lab) -> list[Explanation]:
     """The places that differ are the steps at which another expert ran, and no others."""
-    ran = {role: experts(latest(lab, role)) for role in lab.traces if latest(lab, role) is not None}
-    if len(ran) < 2:
+    steps = _apart(lab)
+    return _explained(steps, lab) if {p.step for p in finding.places} == set(steps) else []
+
+
+def apart(finding: Finding, lab) -> tuple[list[tuple[Finding, Explanation]], Finding]:
+    """Steps at which another expert ran, taken out of a finding that has others: those have a cause of their own."""
+    steps = _apart(lab) if finding.probe in ("noise_pred_text", "noise_pred_uncond") else []
+    places = [p for p in finding.places if p.step in steps]
+    if not steps or not 0 < len(places) < len(finding.places):
+        return [], finding
+    rest = dataclasses.replace(finding, places=[p for p in finding.places if p not in places])
+    found = [(dataclasses.replace(finding, places=places), explanation) for explanation in _explained(steps, lab, alone=False)]
+    for _, explanation in found:
+        explanation.covers = set()
+    return (found, rest) if found else ([], finding)
+
+
+def _apart(lab) -> list[int]:
+    """The steps at which the sides' whole runs use other experts."""
+    ran = _ran(lab)
+    return sorted(k for k in ran["reference"] if k in ran["candidate"] and ran["reference"][k] != ran["candidate"][k]) if len(ran) == 2 else []
+
+
+def _ran(lab) -> dict[str, dict[int, str]]:
+    return {role: experts(latest(lab, role)) for role in lab.traces if latest(lab, role) is not None}
+
+
+def _explained(apart: list[int], lab, alone: bool = True) -> list[Explanation]:
+    if not apart:
         return []
-    apart = sorted(k for k in ran["reference"] if k in ran["candidate"] and ran["reference"][k] != ran["candidate"][k])
-    if not apart or {p.step for p in finding.places} != set(apart):
-        return []
-    levels = _levels(lab)
+    ran, levels = _ran(lab), _levels(lab)
     between = {role: _boundary(names, levels) for role, names in ran.items()}
     told = {role: _told(lab, role) for role in ran}
     confirmed = _confirm(lab, told, ran)
-    if not confirmed and None in between.values():
+    if not confirmed and (None in between.values() or not alone):
         return []
     words = {role: _words(between[role], told[role]) for role in ran}
     switch = {role: next((k for k in sorted(names) if names[k] != names[min(names)]), len(names)) for role, names in ran.items()}

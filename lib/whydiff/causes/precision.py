@@ -10,6 +10,7 @@ from whydiff.evidence.floor import STANDS_OUT
 # A twin's loss is one draw of rounding errors, and so is the candidate's; two draws of one size differ by less than
 # this factor (docs/decisions/0002-noise-floor.md).
 SAME_SIZE = 4.0
+FEWEST = 32  # values that do not all end in 13 or 16 zero bits by chance
 
 NAMES = {"bfloat16": torch.bfloat16, "bf16": torch.bfloat16, "float16": torch.float16, "fp16": torch.float16, "half": torch.float16,
          "float32": torch.float32, "fp32": torch.float32}  # fmt: skip
@@ -22,8 +23,12 @@ def accepted(finding: Finding, lab) -> bool:
     """True when the finding is no more than a precision that is declared, or already named as a cause, costs here."""
     if finding.difference is None:
         return False
-    for dtype in lab.named_dtypes:
-        if _within(finding, lab, dtype):
+    for dtype, stage in lab.named_dtypes:
+        shown = any(lower_precision(side[finding.place]) == dtype for side in (finding.reference, finding.candidate) if finding.place in side)
+        # A text encoder's type says nothing of the network's, unless the network's values show it.
+        if (stage != "prompt_encoding" or finding.place.stage == stage or shown) and _within(finding, lab, dtype):
+            if stage != finding.place.stage:
+                lab.named_dtypes.append((dtype, finding.place.stage))
             return True
     for what, dtype in declared(lab):
         if dtype is None:
@@ -55,7 +60,10 @@ def declared(lab) -> list[tuple[str, torch.dtype | None]]:
 
 
 def _within(finding: Finding, lab, dtype: torch.dtype) -> bool:
-    losses = [lab.twin_loss(place, dtype) for place in finding.places]
+    return _no_more_than(finding, [lab.twin_loss(place, dtype) for place in finding.places], dtype)
+
+
+def _no_more_than(finding: Finding, losses: list[float | None], dtype: torch.dtype) -> bool:
     floor = 0.5 * torch.finfo(dtype).eps  # at least the rounding of the value itself
     return finding.difference <= SAME_SIZE * max([floor, *(loss for loss in losses if loss is not None)])
 
@@ -64,7 +72,7 @@ def lower_precision(tensor: torch.Tensor) -> torch.dtype | None:
     """The 16-bit type whose values a tensor holds exactly, or None: full precision, integers, or too few values to tell."""
     if tensor.dtype in (torch.bfloat16, torch.float16):
         return tensor.dtype
-    if not tensor.is_floating_point() or tensor.numel() < 64 or not tensor.frac().any():
+    if not tensor.is_floating_point() or tensor.numel() < FEWEST or not tensor.frac().any():
         return None
     for dtype in (torch.bfloat16, torch.float16):
         if torch.equal(tensor.to(dtype).to(tensor.dtype), tensor):
@@ -73,26 +81,34 @@ def lower_precision(tensor: torch.Tensor) -> torch.dtype | None:
 
 
 def explain(finding: Finding, lab) -> list[Explanation]:
-    """The candidate holds 16-bit values where the reference holds wider ones, and the reference cast to that type is as
-    far from itself as the candidate is from it: the type accounts for the difference."""
+    """One side holds 16-bit values where the other holds wider ones, and the other cast to that type is as far from itself as
+    the two are from each other: the type accounts for the difference."""
     if finding.place not in finding.candidate or finding.difference is None:
         return []
-    mine, theirs = (lower_precision(side[finding.place]) for side in (finding.reference, finding.candidate))
-    if theirs is None or theirs == mine or not _within(finding, lab, theirs):
-        return []
-    loss = lab.twin_loss(finding.place, theirs)
-    if loss is None:
-        return []
-    lab.named_dtypes.append(theirs)
-    word, usual = (str(t).removeprefix("torch.") for t in (theirs, finding.reference[finding.place].dtype))
+    values = {"reference": finding.reference[finding.place], "candidate": finding.candidate[finding.place]}
+    types = {role: lower_precision(value) for role, value in values.items()}
+    for role, other in (("candidate", "reference"), ("reference", "candidate")):
+        coarse = types[role]
+        if coarse is None or coarse == types[other]:
+            continue
+        losses = [lab.twin_loss(place, coarse, other) for place in finding.places]
+        if losses[0] is not None and _no_more_than(finding, losses, coarse):
+            lab.named_dtypes.append((coarse, finding.place.stage))
+            return [_cast(finding, role, coarse, values[other].dtype, losses[0])]
+    return []
+
+
+def _cast(finding: Finding, role: str, coarse: torch.dtype, fine: torch.dtype, loss: float) -> Explanation:
+    other = "reference" if role == "candidate" else "candidate"
+    word, usual = (str(t).removeprefix("torch.") for t in (coarse, fine))
     stage = finding.place.stage
-    return [Explanation(
-        id="undeclared-dtype", stage=stage, equivalent=["text-encoder-precision"] if stage == "prompt_encoding" else [],
-        statement=f"candidate computes {finding.probe} in {word}, the reference in {usual}; neither side declares it",
-        relation={"kind": "dtype", "reference": usual, "candidate": word, "twin_difference": loss},
+    return Explanation(
+        id="undeclared-dtype", stage=stage, equivalent=["text-encoder-precision"] if stage == "prompt_encoding" else [], departs=role,
+        statement=f"{role} computes {finding.probe} in {word}, the {other} in {usual}; neither side declares it",
+        relation={"kind": "dtype", other: usual, role: word, "twin_difference": loss},
         explained=min(1.0, (loss / finding.difference) ** 2),
-        experiment=f"ran the reference in {word}: it departs from itself by {number(float(f'{loss:.2g}'))} here, as far as the candidate does",
-        dtype=finding.reference[finding.place].dtype, fix=f"declare dtype {word} for the candidate, or run it in {usual}")]  # fmt: skip
+        experiment=f"ran the {other} in {word}: it departs from itself by {number(float(f'{loss:.2g}'))} here, as far as the {role} does",
+        dtype=fine if role == "candidate" else coarse, fix=f"declare dtype {word} for the {role}, or run it in {usual}")  # fmt: skip
 
 
 def explain_stored(finding: Finding, lab) -> list[Explanation]:

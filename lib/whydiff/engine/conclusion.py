@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from whydiff.causes.concentration import concentration
 from whydiff.causes.describe import describe_relation
-from whydiff.causes.finding import Explanation
+from whydiff.causes.finding import VALUES, Explanation
 from whydiff.engine import summary
 from whydiff.engine.coverage import outputs_compared, weights_compared
 from whydiff.engine.lab import Lab
@@ -20,7 +20,7 @@ def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], ef
     """Fill the verdict from what was found. The order of causes is that of the pipeline."""
     if leaks:  # what only runs after other runs show is the leak's
         apart = {row.place for row in rows if row.stands_out}
-        named[:] = [entry for entry in named if entry.finding.place in apart or not entry.finding.candidate]
+        named[:] = [entry for entry in named if entry.finding.place in apart or not entry.finding.candidate or entry.finding.kind != VALUES]
     named.sort(key=lambda entry: walk_key(entry.finding.place))
     source = lab.floor.source
     for entry in named:

@@ -44,7 +44,7 @@ class Lab:
         self.last_forced: Trace | None = None
         self.changes: dict = {}  # call arguments that repair the patient as far as is known
         self.settled_arguments: set[str] = set()  # arguments of the patient's network that are passed as on the other side
-        self.named_dtypes: list[torch.dtype] = []  # lower precisions named as a cause
+        self.named_dtypes: list[tuple[torch.dtype, str]] = []  # lower precisions named as a cause, and the stage at which each shows
         self.twins_of_each_other = False
         self.unrepaired: list[Place] = []  # places whose repair was lost in the candidate's own dtype
         self.unshaped: list[Place] = []  # unexplained, of other shapes: nothing was put in place there
@@ -58,7 +58,7 @@ class Lab:
         self.declared: list[dict] = []  # what declared precisions cost, place by place
         self._forced_with = None
         self._autocast: dict[tuple, Trace | None] = {}
-        self._twins: dict[torch.dtype, Trace | None] = {}
+        self._twins: dict[tuple, Trace | None] = {}
 
     # --- gathering ---------------------------------------------------------------------------------------------
 
@@ -124,8 +124,7 @@ class Lab:
         """One run of a side. `shaken`: the seed with which its modules' outputs are moved by one ulp; `fill`: what arguments
         that the side leaves out receive."""
         self.runs += 1
-        side = self.sides[role]
-        return side.run(Recorder(substitute=substitute, modules=modules, steps=steps, fill=fill, notes=notes), changes, shaken)
+        return self.sides[role].run(Recorder(substitute=substitute, modules=modules, steps=steps, fill=fill, notes=notes), changes, shaken)
 
     def record_both(self, notes: bool = False) -> None:
         """The first run of each live side; with `notes` of its text encoders, for a trace that is kept."""
@@ -217,17 +216,18 @@ class Lab:
             return self.run("candidate", changes=changes)
         return None
 
-    def twin(self, dtype: torch.dtype) -> Trace | None:
-        """What the reference makes of its own recorded inputs when its modules are cast to `dtype`; None if it cannot."""
-        if dtype not in self._twins:
-            side = self.sides["reference"]
-            self._twins[dtype] = None
+    def twin(self, dtype: torch.dtype, role: str = "reference") -> Trace | None:
+        """What a side makes of the reference's recorded inputs when its modules are cast to `dtype`; None if it cannot."""
+        key = (role, dtype)
+        if key not in self._twins:
+            side = self.sides[role]
+            self._twins[key] = None
             if side is not None and side.components:
-                self.said(f"running the reference in {dtype}")
+                self.said(f"running the {role} in {dtype}")
                 own = self.traces["reference"]
                 with cast(side.components, dtype), contextlib.suppress(Trouble):
-                    self._twins[dtype] = self.run("reference", substitute=self.put_into("reference", own))
-        return self._twins[dtype]
+                    self._twins[key] = self.run(role, substitute=self.put_into(role, own))
+        return self._twins[key]
 
     def autocast(self, role: str, dtype: torch.dtype) -> Trace | None:
         """What a side makes of the reference's values, stage by stage, inside an autocast context; None if it cannot run so."""
@@ -240,12 +240,13 @@ class Lab:
                 self._autocast[key] = self.run(role, substitute=self.put_into(role, self.traces["reference"]))
         return self._autocast[key]
 
-    def twin_loss(self, place: Place, dtype: torch.dtype) -> float | None:
-        """How far the reference in `dtype` is from itself at a place, each stage on its own inputs."""
-        twin, own = self.twin(dtype), self.traces["reference"]
-        if twin is None or place not in twin or place not in own or twin[place].shape != own[place].shape:
+    def twin_loss(self, place: Place, dtype: torch.dtype, role: str = "reference") -> float | None:
+        """How far a side in `dtype` is from itself at a place, each stage on the reference's inputs."""
+        twin = self.twin(dtype, role)
+        own = self.traces["reference"][place] if role == "reference" and place in self.traces["reference"] else self.own_value(role, place)
+        if twin is None or own is None or place not in twin or twin[place].shape != own.shape:
             return None
-        return relative_l2(own[place], twin[place])
+        return relative_l2(own, twin[place])
 
     def config(self, component: str, key: str):
         """The configuration of a component that knows `key`, from the first live side that has one; None otherwise."""

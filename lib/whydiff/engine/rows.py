@@ -64,8 +64,13 @@ def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor
 
 
 def finer(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """The tensor of the type with the smaller rounding: a coarse side does not excuse itself by being coarse."""
+    """The tensor of the type with the smaller rounding: a coarse side does not excuse itself by being coarse.
+
+    A whole number beside a floating one has none of its own: it is held to be known as well as a float32.
+    """
     floating = [t for t in (mine, theirs) if t.is_floating_point()]
+    if len(floating) == 1:
+        floating.append(floating[0].float())
     return min(floating, key=own_ulp, default=mine)
 
 

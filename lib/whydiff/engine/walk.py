@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from whydiff.causes import precision
+from whydiff.causes import expert, precision
 from whydiff.causes.calls import reused
 from whydiff.causes.finding import ABSENT, VALUES, Explanation, Finding
 from whydiff.causes.registry import explain
@@ -105,8 +105,9 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
             continue
         lab.said(f"looking for the cause at {finding.probe}")
         again, finding = reused.apart(finding, lab)
+        other, finding = expert.apart(finding, lab)
         known = [explanation.relation for earlier in named for explanation in earlier.explanations]
-        named += [Named(part, [explanation], {}) for part, explanation in again if explanation.relation not in known]
+        named += [Named(part, [explanation], {}) for part, explanation in again + other if explanation.relation not in known]
         entry = Named(finding, [], {})
         named.append(entry)
         explanations = explain(finding, lab)

@@ -19,6 +19,11 @@ class Split:
     def single(self) -> str | None:
         return self.parts[0][0] if len(self.parts) == 1 else None
 
+    def rows_of(self, branch: str) -> tuple[slice, int] | None:
+        """(the rows that a branch has in a call that holds several, the rows of the call); None where it holds one."""
+        rows = dict(self.parts).get(branch)
+        return None if rows is None or len(self.parts) == 1 else (rows, self.batch)
+
     def observe(self, recorder, probe, value, *, step, component):
         """Record one argument of the call under each branch and put the parts together again."""
         if isinstance(value, dict):

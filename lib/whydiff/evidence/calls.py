@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from whydiff.evidence.diffusers_probes import arguments_of, as_passed, forward_signature
 from whydiff.evidence.recorder import Recorder
@@ -78,13 +78,13 @@ class CallRecorder(Recorder):
             key = name if number == 1 else f"{name} call {number}"
             parent = next((call.key for call in reversed(self._stack) if call is not None), None)
             signature, received = bound(module, args, kwargs)
-            call = Call(key, name, module, parent, self.copied(received), *self.copied((args, kwargs)))
+            call = Call(key, name, module, parent, *self._alone(self.copied((received, args, kwargs))))
             self._stack.append(call)
             self.calls[key] = call
             other = self.counterpart(key)
             if other is None:
                 return None
-            fitted = fit(other.inputs, received, self.pick)
+            fitted = self._beside(fit(other.inputs, self._alone(received), self.pick), received)
             if signature is None:
                 return tuple(fitted[f"argument {i}"] for i in range(len(args))), {k: fitted[k] for k in kwargs}
             return as_passed(signature, fitted, args, kwargs)
@@ -95,10 +95,32 @@ class CallRecorder(Recorder):
         call = self._stack.pop() if self._stack else None
         if call is None:
             return None
-        call.output = self.copied(output)
+        call.output = self._alone(self.copied(output))
         call.done = self._ended = self._ended + 1
         other = self.counterpart(call.key)
-        return None if other is None else fit(other.output, output, self.pick)
+        return None if other is None else self._beside(fit(other.output, self._alone(output), self.pick), output)
+
+    def _alone(self, tree):
+        """The conditional rows of a call that holds both branches, where the other side has no other; else all of it."""
+        if not self.guided_alone or self.conditional is None:
+            return tree
+        rows, batch = self.conditional
+        return tree_map(lambda v: v[rows] if _has_rows(v, batch) else v, tree)
+
+    def _beside(self, part, own):
+        """`own` with its conditional rows replaced by `part`, as `_alone` took them."""
+        if not self.guided_alone or self.conditional is None:
+            return part
+        rows, batch = self.conditional
+
+        def put(value, whole):
+            if not _has_rows(whole, batch):
+                return value
+            whole = whole.clone()
+            whole[rows] = value
+            return whole
+
+        return tree_map(put, part, own)
 
     def copied(self, tree):
         """A copy of all tensors in a nest of lists, dicts and outputs; one copy for a tensor that passes by unchanged."""
@@ -112,6 +134,10 @@ class CallRecorder(Recorder):
         copy = tensor.detach().clone()
         self._copies[id(tensor)] = (weakref.ref(tensor), tensor._version, copy)
         return copy
+
+
+def _has_rows(value, batch: int) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape[0] == batch
 
 
 def _named(root):

@@ -207,6 +207,7 @@ class Installer:
             received = bound.arguments
             split = self.branches.of_call(received)
             self.recorder.step, self.recorder.branch = self.steps_done, split.single
+            self.recorder.conditional = split.rows_of("cond")
             for argument in signature.parameters:
                 value = received.get(argument)
                 if value is None and argument not in ("self", "return_dict"):

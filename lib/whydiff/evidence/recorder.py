@@ -43,6 +43,7 @@ class Recorder:
         self.writer = writer
         self.step: int | None = None  # the sampler step that is running, as far as known
         self.branch: str | None = None
+        self.conditional: tuple[slice, int] | None = None  # of a network call that holds both branches: see Split.rows_of
         self.embeds: dict[str, torch.Tensor] = {}  # of the two prompts, as the run goes on with them
         self._seen: Counter = Counter()
         self.unmatched: frozenset[int] = frozenset()  # steps that the other side's loop leaves out: neither recorded nor counted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from whydiff.causes.finding import Explanation, Finding
@@ -42,16 +43,38 @@ def explain(culprits: list[Inside], finding: Finding, lab) -> tuple[list[Explana
         other = getattr(inside, "instead", None)
         if found is None and other is not None and (found := _one(other, finding, lab)) is not None:
             culprits[culprits.index(inside)] = asked[asked.index(inside)] = inside = other
-        if found is None:
+        several = [found] if found is not None else hidden.beside(inside, lambda again: _one(again, finding, lab))
+        if not several:
             inside.found = strangers.told(inside) or inside.found
             left.append(inside)
         else:
             explained.append(inside.name)
-            grouped.setdefault(found.id, []).append((inside, found))
+            for found in several:
+                grouped.setdefault(found.id, []).append((inside, found))
+    for inside, found in _around(left, grouped, finding, lab):
+        left.remove(inside)
+        explained.append(inside.name)
+        grouped.setdefault(found.id, []).append((inside, found))
     left = [entry for entry in left if not _hands_over_less(entry, explained, culprits)]
     left = [entry.narrowed() or entry if isinstance(entry, Between) and entry.can_run else entry for entry in asked if entry in left]
     ordered = sorted((sorted(group, key=lambda pair: asked.index(pair[0])) for group in grouped.values()), key=lambda g: asked.index(g[0][0]))
     return [_merged(group, lab) for group in ordered], left
+
+
+def _around(left: list[Inside], grouped: dict, finding: Finding, lab) -> list[tuple[Inside, Explanation]]:
+    """Modules with a cause of their own around modules whose state differs, asked once more while that state is the other side's."""
+    found = []
+    for inside in left:
+        within = [entry for group in grouped.values() for entry, _ in group if entry is not inside and _holds(inside.name, entry.name)]
+        several = [difference for entry in within for difference in entry.entries]
+        if not several or not inside.can_run:
+            continue
+        with state.repaired(several):
+            again = dataclasses.replace(inside)  # without the outputs that were kept
+            explanation = _one(again, finding, lab) if again.gap() != inside.gap() else None
+        if explanation is not None:
+            found.append((inside, explanation))
+    return found
 
 
 def _hands_over_less(inside: Inside, explained: list[str], culprits: list[Inside]) -> bool:
@@ -89,6 +112,7 @@ def _state(inside: Inside, finding: Finding, lab) -> Explanation | None:
     several = state.responsible(inside)
     if not several:
         return None
+    inside.entries = several
     words = ", ".join(d.path for d in several[:3]) + (f" and {len(several) - 3} more" if len(several) > 3 else "")
     name = state.name(inside, several)
     if name is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import types
+from collections.abc import Callable
 
 import torch
 
@@ -17,21 +19,41 @@ DEPTH = 6  # wrappers around wrappers that are followed
 
 def explain(inside: Inside, finding: Finding, lab) -> Explanation | None:
     """Put the modules that only code knows of into evaluation mode and run again."""
-    if not inside.can_run:
-        return None
-    for role in ("candidate", "reference"):
-        training = [m for m in kept(inside.modules[role]) if m.training]
-        if not training:
-            continue
+    for role, training in _training(inside):
         with _evaluating(training):
             after = inside.run(role)
         if inside.closes(inside.outputs()[OTHER[role]], after):
-            return Explanation(
-                id="eval-mode-missing", statement=f"what {inside.names[role]} of the {role} runs is in training mode", departs=role,
-                relation={"kind": "state", "entry": "training", role: True, OTHER[role]: False}, explained=1.0, module=inside.name,
-                experiment=f"put the modules behind the {role}'s {inside.names[role]} into evaluation mode: it puts out what the {OTHER[role]} does",
-                fix=f"call eval() on the {role}'s network before it is exported or wrapped", equivalent=["export-without-eval"])  # fmt: skip
+            return _named(inside, role, "")
     return None
+
+
+def beside(inside: Inside, ask: Callable[[Inside], Explanation | None]) -> list[Explanation]:
+    """Training mode and another cause in one network: `ask` is asked about it once more while it is in evaluation mode.
+
+    To be asked where neither explains the difference alone: then both are needed for what they explain together.
+    """
+    for role, training in _training(inside):
+        with _evaluating(training):
+            again = dataclasses.replace(inside)  # without the outputs that were kept
+            other = ask(again) if again.gap() != inside.gap() else None
+        if other is not None:
+            return [_named(inside, role, f", once what is told of {other.module} is repaired, too"), other]
+    return []
+
+
+def _training(inside: Inside) -> list[tuple[str, list[torch.nn.Module]]]:
+    """The sides that run modules in training mode which they keep to themselves, and these."""
+    found = {role: [m for m in kept(inside.modules[role]) if m.training] for role in ("candidate", "reference")} if inside.can_run else {}
+    return [(role, modules) for role, modules in found.items() if modules]
+
+
+def _named(inside: Inside, role: str, besides: str) -> Explanation:
+    return Explanation(
+        id="eval-mode-missing", statement=f"what {inside.names[role]} of the {role} runs is in training mode", departs=role,
+        relation={"kind": "state", "entry": "training", role: True, OTHER[role]: False}, explained=1.0, module=inside.name,
+        experiment=f"put the modules behind the {role}'s {inside.names[role]} into evaluation mode: it puts out what the {OTHER[role]} does"
+                   + besides,
+        fix=f"call eval() on the {role}'s network before it is exported or wrapped", equivalent=["export-without-eval"])  # fmt: skip
 
 
 def kept(module: torch.nn.Module) -> list[torch.nn.Module]:

@@ -38,6 +38,7 @@ class Inside:
     where: str = ""  # the module inside that received something else, with `why` "input"
     handed: dict[str, float] = dataclasses.field(default_factory=dict)  # all such modules, and how far apart what they received is
     received: tuple[list, list] = ()  # what that module received on the reference's and on the candidate's side
+    entries: list = dataclasses.field(default_factory=list)  # of its state that, as on the other side, make it compute the same
     found: str = ""  # what an experiment showed that has no catalogue id
 
     @property

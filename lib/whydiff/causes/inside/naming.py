@@ -132,7 +132,7 @@ def _tensor_id(what: Change, difference, inside, place, mine, theirs) -> tuple[s
             return "gate-up-swapped", ()
         return None
     if what.kind == "rounded":
-        if _few_are_lower(inside, what.side, mine, theirs):
+        if _few_are_lower(inside, what.side):
             return "fp32-exempt-modules-lost", ()
         return None if difference.store == "_parameters" else ("undeclared-dtype", ())  # a table that code makes, cast with the weights
     return {"damaged": ("checkpoint-file-corrupt", ("offload-corrupts-weights",)),
@@ -150,14 +150,13 @@ def _modulates(inside: Inside) -> bool:
     return bool(seen) and (seen[0].dim() == 2 or (seen[0].dim() == 3 and seen[0].shape[1] == 1))
 
 
-def _few_are_lower(inside: Inside, side: str, mine, theirs) -> bool:
-    """A component that is mixed on one side: most weights of both sides agree in type, these do not."""
-    root = inside.roots[side]
-    if root is None:
-        return False
-    lower = [p for p in root.parameters() if p.is_floating_point() and _is_low(p)]
-    total = [p for p in root.parameters() if p.is_floating_point()]
-    return mine.dtype != theirs.dtype or 0 < len(lower) < 0.5 * len(total)
+def _few_are_lower(inside: Inside, side: str) -> bool:
+    """A component that is mixed on one side: few of its weights are of a lower precision than their counterparts."""
+    roots = {role: dict(root.named_parameters()) if root is not None else {} for role, root in inside.roots.items()}
+    other = roots["reference" if side == "candidate" else "candidate"]
+    own = {name: p for name, p in roots[side].items() if p.is_floating_point()}
+    lower = [name for name, p in own.items() if _is_low(p) and not (name in other and _is_low(other[name]))]
+    return 0 < len(lower) < 0.5 * len(own)
 
 
 def _is_low(parameter) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 
 import torch
@@ -10,9 +11,11 @@ import torch
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import as_passed, bound, distance
+from whydiff.evidence.calls import as_passed, bound, distance, tensors_in
 
 SECONDS = 5.0  # for a search; networks too large for it have their constant among the likely ones, or stay unexplained
+GRID = 4  # units: the fastest waves of a time embedding are 6 units long
+STEPS, NEAR = 8, 0.01  # of a solution by steps, and how near its output must come
 WRITTEN = tuple(i / 10 for i in range(1, 301))  # what people write where a scale is asked for
 OTHER = {"reference": "candidate", "candidate": "reference"}
 
@@ -116,21 +119,66 @@ def _constants(inside: Inside, name: str, value: torch.Tensor, lab):
 
 
 def _searched(inside: Inside, name: str, value: torch.Tensor):
-    """Whole numbers up to 1000, or thousandths: those around each valley of a coarse grid, the deepest first."""
+    """Whole units up to 1000 (thousandths up to 1) near the best points of a coarse grid, then the numbers solved for from there.
+
+    Whole ones first: a network that repeats itself has many solutions, and people write whole ones.
+    """
     deaf = next((role for role in OTHER if not _reacts(inside, role, name, value)), None)
     if deaf is None or not value.any():
         return
     target, until = inside.outputs()[deaf], time.thread_time() + SECONDS
     unit = 1.0 if value.abs().max() > 1 else 1e-3
-    gaps = {}
-    for number in range(0, 1001, 8):
-        if time.thread_time() > until:
-            return
-        after = with_argument(inside, OTHER[deaf], name, torch.full_like(value, number * unit))
-        gaps[number] = distance(target, after) if after is not None else float("inf")
-    valleys = [n for n in gaps if gaps[n] <= min(gaps.get(n - 8, float("inf")), gaps.get(n + 8, float("inf")))]
-    for near in sorted(valleys, key=gaps.get):
-        for number in sorted(range(max(0, near - 8), near + 9), key=lambda n: abs(n - near)):  # noqa: B023
-            if time.thread_time() > until:
-                return
-            yield torch.full_like(value, number * unit), f"the constant {number * unit:g}"
+    gaps: dict[int, float] = {}
+
+    def made(number: float):
+        return with_argument(inside, OTHER[deaf], name, torch.full_like(value, number))
+
+    def best(count: int) -> list[int]:
+        return sorted(gaps, key=gaps.get)[:count]
+
+    def look(numbers) -> None:
+        for number in numbers:
+            if number not in gaps and 0 <= number <= 1000 and time.thread_time() < until:
+                after = made(number * unit)
+                gaps[number] = distance(target, after) if after is not None else math.inf
+
+    look(range(0, 1001, GRID))
+    for near in best(12):
+        look(range(near - GRID + 1, near + GRID))
+    yield from (_constant(value, number * unit) for number in best(4))
+    for near in best(6) if value.is_floating_point() else ():
+        number = _solved(made, target, near * unit, unit)
+        if number is not None:
+            yield from (_constant(value, n) for n in (round(number / unit) * unit, number))
+
+
+def _constant(value: torch.Tensor, number: float) -> tuple[torch.Tensor, str]:
+    return torch.full_like(value, number), f"the constant {number:g}"
+
+
+def _solved(made, target, start: float, unit: float) -> float | None:
+    """The number near `start` with which a network puts out `target`, nearly or exactly; None where none is near.
+
+    Gauss-Newton steps: there is nothing left at the solution, so they end on the very number that was written or traced.
+    """
+    wanted = _flat(target)
+    number, last = start, math.inf
+    for _ in range(STEPS):
+        here, ahead = made(number), made(number + 0.02 * unit)
+        if here is None or ahead is None:
+            return None
+        slope, left = (_flat(ahead) - _flat(here)) / (0.02 * unit), wanted - _flat(here)
+        if not slope.isfinite().all() or not slope.any() or not left.any():
+            break
+        step = (slope @ left / (slope @ slope)).item()
+        if abs(step) > 16 * unit or left.norm() > 1.2 * last:
+            return None
+        last = left.norm().item()
+        number += step
+        if abs(step) < 1e-7 * abs(number):
+            break
+    return number if last < NEAR * wanted.norm() or start == number else None
+
+
+def _flat(output) -> torch.Tensor:
+    return torch.cat([t.double().flatten() for t in tensors_in(output)])

@@ -28,6 +28,15 @@ def responsible(inside: Inside) -> list[Difference]:
     return []
 
 
+@contextlib.contextmanager
+def repaired(several: list[Difference]):
+    """The reference's entries in the candidate for as long as the context lasts."""
+    with contextlib.ExitStack() as stack:
+        for difference in several:
+            stack.enter_context(difference.repaired("candidate"))
+        yield
+
+
 def _needed(inside: Inside, several: list[Difference], target) -> list[Difference]:
     """`several` without the entries that make no difference."""
     for difference in list(several):
@@ -39,9 +48,7 @@ def _needed(inside: Inside, several: list[Difference], target) -> list[Differenc
 
 def _closes(inside: Inside, several: list[Difference], target) -> bool:
     try:
-        with contextlib.ExitStack() as stack:
-            for difference in several:
-                stack.enter_context(difference.repaired("candidate"))
+        with repaired(several):
             return inside.closes(target, inside.run("candidate"))
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError):
         return False  # a state that does not fit the code of this side
@@ -54,6 +61,9 @@ def name(inside: Inside, several: list[Difference]) -> Name | None:
     if len(ids) == 1 and None not in ids:
         return names[0]
     known = [n for n in names if n]
+    words = {n.id if n else None for n, d in zip(names, several) if not d.is_tensor}
+    if len(words) == 1 and None not in words and all(n is None and d.store != "_parameters" for n, d in zip(names, several) if d.is_tensor):
+        return known[0]  # tables are made from the numbers beside them
     # A layer's weight and bias are one load: what is told of one explains the other where that is too short to tell.
     main = max(zip(several, names), key=lambda pair: pair[0].values["reference"].numel() if pair[0].is_tensor else 0)
     small = [d for d, n in zip(several, names) if n is None or n.id != (main[1].id if main[1] else "")]

@@ -9,6 +9,7 @@ from whydiff.evidence.trace import Trace
 from whydiff.measure.relations import find_relation
 from whydiff.places import Place, family
 
+PREDICTIONS = ("noise_pred_text", "noise_pred_uncond")
 SIMPLE = ("sign", "scale", "offset", "affine", "zeroed", "clamped", "range")
 
 
@@ -62,9 +63,17 @@ def _reused(leak: Leak, lab) -> Explanation | None:
 
 
 def repeated_steps(run: Trace, place: Place) -> list[int]:
-    """Steps at which a run holds, bit for bit, what it held at `place` one step earlier."""
+    """Steps at which a run holds, bit for bit, what it held at `place` one step earlier, or what another branch of guidance was
+    given right before it."""
     at = {p.step: run[p] for p in run.at(place.probe) if p.step is not None and (p.branch, p.occurrence) == (place.branch, place.occurrence)}
-    return [k for k in sorted(at) if k - 1 in at and same(at[k], at[k - 1]) and bool(at[k].any())]
+    found = []
+    for step, own in sorted(at.items()):
+        order = [p for p in run if p.step == step and p.probe in PREDICTIONS and p.occurrence == place.occurrence]
+        before = [run[p] for p in order[: next((i for i, p in enumerate(order) if p.branch == place.branch), 0)]]
+        before += [at[step - 1]] if step - 1 in at else []
+        if own.any() and any(same(own, value) for value in before):
+            found.append(step)
+    return found
 
 
 def _arguments(leak: Leak, lab) -> Explanation | None:

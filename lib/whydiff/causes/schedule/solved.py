@@ -140,18 +140,17 @@ def _token_factor(reference: ScheduleFit, candidate: ScheduleFit):
 
 def _grid(finding: Finding, lab, reference: ScheduleFit, candidate: ScheduleFit) -> Explanation:
     mine, theirs = base_end(reference), base_end(candidate)
-    words = f"candidate's sigmas come from a grid that ends at {_end(theirs)} before the shift{words_of(candidate.grid)}, the reference's at " \
-            f"{_end(mine)}{words_of(reference.grid)}"  # fmt: skip
+    words = f"candidate's sigmas come from a grid that ends at {_end(theirs)} before the shift, the reference's at {_end(mine)}"
     if _close(mine, theirs):
-        words = f"candidate's sigmas lie on the grid {candidate.grid}{words_of(candidate.grid)}, the reference's on " \
-                f"{reference.grid}{words_of(reference.grid)}"  # fmt: skip
+        words = f"candidate's sigmas lie on the grid {candidate.grid}, the reference's on {reference.grid}"
     departs, source = _departs(finding, lab, reference, candidate)
     right, end = ("candidate", theirs) if departs == "reference" else ("reference", mine)
     return Explanation(
         id="sigma-grid-endpoints", explained=_share(finding, reference, candidate), statement=words,
         relation={"kind": "sigma_grid", "reference": mine, "candidate": theirs, "grid_reference": reference.grid,
                   "grid_candidate": candidate.grid} | ({"published": source} if source else {}), departs=departs,
-        experiment="recomputed both lists of sigmas from their end points and shift: each equals its side's"
+        experiment="recomputed both lists of sigmas from their end points and shift, and each equals its side's: the reference's on the grid "
+                   f"{reference.grid}{words_of(reference.grid)}, the candidate's on {candidate.grid}{words_of(candidate.grid)}"
                    + (f"; the reference code's grid ({source}) is {_whose(departs)}" if source else ""),
         fix=f"build the grid as the {right} does, ending at {_end(end)}"
             + (" (linspace(1, 1/N, N) has 1/N)" if right == "reference" and _close(end, 1 / reference.steps) else ""))  # fmt: skip
