@@ -8,6 +8,7 @@ import route_programs as programs
 import torch
 from route_programs import CALL, CASES, FAULTS
 
+from whydiff.engine.files import compare_files
 from whydiff.engine.study import study
 from whydiff.evidence.case import make_case
 
@@ -100,6 +101,7 @@ def test_four_ranks_agree_with_the_one_process_that_has_the_same_faults(ranks, a
     verdict = studied({"trace": str(alone / "full")}, {"trace": str(ranks)}).verdict
     assert verdict.verdict in ("same", "within_noise"), str(verdict)
     assert verdict.compared["unpaired_reference"] == verdict.compared["unpaired_candidate"] == []
+    assert compare_files(alone / "full", ranks).verdict == verdict.verdict
 
 
 @pytest.mark.parametrize("repeated", [[1], []])

@@ -6,11 +6,15 @@ import dataclasses
 import pathlib
 
 from whydiff.engine.figured import Figures, compared
+from whydiff.engine.lab import Lab
+from whydiff.engine.matched import put_together
 from whydiff.engine.sketched import Estimate, estimates
 from whydiff.errors import Trouble
+from whydiff.evidence.case import make_case
 from whydiff.evidence.files import IMAGES, TENSORS, existing, is_trace, read_tensors
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.readers import read_evidence, tools
+from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import Comparison, compare
 from whydiff.places import walk_key
 
@@ -120,7 +124,7 @@ def _picture(mine, theirs) -> str:
 def _traces(a: pathlib.Path, b: pathlib.Path) -> FileComparison:
     from whydiff.measure.pictures import round_to_8_bit
 
-    reference, candidate = read_evidence(a), read_evidence(b)
+    reference, candidate = _whole(read_evidence(a), read_evidence(b))
     floors = {}
     if reference.floor:
         floors = {place: max(reference.floor.get(place.probe, 0.0), own_ulp(reference[place])) for place in reference}
@@ -144,6 +148,16 @@ def _traces(a: pathlib.Path, b: pathlib.Path) -> FileComparison:
     return FileComparison([line for _, line in sorted(lines, key=lambda pair: walk_key(pair[0]))],
                           [str(p) for p in reference.places if p not in set(candidate.places) and str(p) not in shared],
                           [str(p) for p in candidate.places if p not in set(reference.places) and str(p) not in shared])  # fmt: skip
+
+
+def _whole(reference: Trace, candidate: Trace) -> tuple[Trace, Trace]:
+    """Both traces, with what several ranks hold put together."""
+    lab = Lab(make_case({"reference": {"trace": "reference"}, "candidate": {"trace": "candidate"}}), lambda text: None)
+    lab.traces = {"reference": reference, "candidate": candidate}
+    for role, trace in lab.traces.items():
+        if any(place.rank is not None for place in trace):
+            put_together(lab, role)
+    return reference, candidate
 
 
 def _folders(a: pathlib.Path, b: pathlib.Path) -> FileComparison:

@@ -38,7 +38,9 @@ def import_dump(source, name: str | None = None) -> Trace:
 
 
 def tools(path: pathlib.Path) -> bool:
-    """Is this one tool's own dump, and no plain file or folder of tensors and pictures?"""
+    """Is this one tool's own dump, or the traces of several ranks, and no plain file or folder of tensors and pictures?"""
+    if ranks_in(path):
+        return True
     theirs = (reader for reader in READERS if reader not in (pictures, folder))
     return path.suffix.lower() not in TENSORS + IMAGES and any(reader.matches(path) for reader in theirs)
 
@@ -59,9 +61,14 @@ def read_evidence(path) -> Trace:
     path = pathlib.Path(path)
     if not path.exists() or is_trace(path) or is_archive(path) or path.name == "trace.jsonl":
         return read_trace(path)
-    ranks = {int(found[1]): folder for folder in (sorted(path.iterdir()) if path.is_dir() else [])
-             if is_trace(folder) and (found := re.search(r"rank[-_=]?(\d+)", folder.name))}  # fmt: skip
+    ranks = ranks_in(path)
     return read_ranks(ranks) if ranks else import_dump(path)
+
+
+def ranks_in(path: pathlib.Path) -> dict[int, pathlib.Path]:
+    """{rank: its trace} in the folder of a parallel run; empty for anything else."""
+    return {int(found[1]): folder for folder in (sorted(path.iterdir()) if path.is_dir() else [])
+            if is_trace(folder) and (found := re.search(r"rank[-_=]?(\d+)", folder.name))}  # fmt: skip
 
 
 def read_ranks(folders: dict[int, pathlib.Path]) -> Trace:
