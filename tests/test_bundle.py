@@ -66,6 +66,19 @@ def test_a_case_is_diagnosed_and_packed_with_what_an_issue_needs(case, tmp_path,
     assert "report.md" in shown and "traces/reference/" in shown and " kB" in shown
 
 
+def test_a_recording_that_does_not_say_where_it_was_made_is_given_no_environment(tmp_path):
+    for name in ("one", "two"):
+        trace = Trace()
+        trace.add(Event(Place("sigmas"), torch.rand(4)))
+        trace.save(tmp_path / name)
+    (tmp_path / "case.yaml").write_text(json.dumps({"reference": {"trace": "one"}, "candidate": {"trace": "two"}}))
+    run(["diagnose", str(tmp_path / "case.yaml"), "--out", str(tmp_path / "report")])
+    for number, source in enumerate(("case.yaml", "report")):
+        bundle(tmp_path / source, tmp_path / f"{number}.zip")
+        held = unpacked(tmp_path / f"{number}.zip")
+        assert json.loads(held["environment.json"]) == {"reference": {}, "candidate": {}} and "| torch |" not in held["report.md"]
+
+
 def test_large_tensors_are_in_it_as_fingerprints_alone(case, tmp_path):
     bundle(case(), tmp_path / "b.zip")
     lines = [json.loads(line) for line in unpacked(tmp_path / "b.zip")["traces/candidate/trace.jsonl"].splitlines()]

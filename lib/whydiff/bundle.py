@@ -138,7 +138,7 @@ def _without_variables(study, role: str) -> None:
     trace = study.lab.traces.get(role)
     study.environment = {k: v for k, v in study.environment.items() if k != "variables"}
     if trace is not None:
-        own = trace.environment or study.environment
+        own = trace.environment or (study.environment if study.lab.evidence.get(role) == "live" else {})
         trace.environment = {k: v for k, v in own.items() if k not in ("variables", "pid")}
 
 

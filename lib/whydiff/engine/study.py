@@ -58,7 +58,8 @@ class Study:
         for role, trace in self.lab.traces.items():
             if trace is None:
                 continue
-            trace.environment = trace.environment or self.environment
+            if self.lab.evidence.get(role) == "live":  # a recording that says nothing of it was made somewhere else
+                trace.environment = trace.environment or self.environment
             if self.lab.floor.source == "measured" and role == self.lab.floor_role:
                 trace.floor = self.lab.floor.per_probe()
             target, draft = folder / role, folder / f".{role}.part"
