@@ -78,6 +78,12 @@ def test_another_epsilon_is_named_by_where_the_norm_is(stage, cause):
     assert named(inside) == ([cause], [])
 
 
+def test_a_number_that_has_no_name_is_told_and_no_experiment_fails_over_it():
+    inside = pair(torch.nn.GroupNorm(8, 32), lambda m: setattr(m, "num_groups", 4), TOKENS.transpose(1, 2))
+    laboratory = lab()
+    assert explain([inside], None, laboratory) == ([], [inside]) and "num_groups" in inside.found and not laboratory.notes
+
+
 @pytest.mark.parametrize("role", ["candidate", "reference"])
 def test_the_side_in_training_mode_departs(role):
     inside = pair(torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.Dropout(0.2)), lambda m: m.train(), TOKENS, role=role)

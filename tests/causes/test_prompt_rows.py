@@ -111,8 +111,18 @@ def ids(*rows):
 def test_recorded_ids_alone_name_padding_start_tokens_and_templates():
     reference = ids([180, 7, 8, 9, 181, 181, 181, 181])
     for candidate, expected in (([180, 7, 8, 9, 181, 0, 0, 0], ["pad-token-id"]), ([180, 180, 7, 8, 9, 181, 181, 181], ["double-bos"]),
-                                ([180, 4, 5, 7, 8, 9, 181, 181], ["prompt-template-dropped"]), ([180, 7, 6, 9, 181, 181, 181, 181], [])):  # fmt: skip
+                                ([180, 4, 5, 7, 8, 9, 181, 181], ["prompt-template-dropped"]),
+                                ([181, 181, 181, 180, 7, 8, 9, 181], ["padding-side"]), ([180, 7, 6, 9, 181, 181, 181, 181], [])):  # fmt: skip
         assert names(reference, ids(candidate), "input_ids", prompt.explain_ids) == expected
+
+
+def test_a_mask_that_is_turned_like_its_ids_follows_from_them():
+    behind = ids([7, 8, 9, 1, 0, 0, 0]) | {"attention_mask": torch.tensor([[1, 1, 1, 1, 0, 0, 0]])}
+    front = ids([0, 0, 0, 7, 8, 9, 1]) | {"attention_mask": torch.tensor([[0, 0, 0, 1, 1, 1, 1]])}
+    (cause,) = explained(behind, front, "input_ids", prompt.explain_ids)
+    assert cause.covers == {"attention_mask"}
+    (cause,) = explained(behind, front | {"attention_mask": torch.ones(1, 7)}, "input_ids", prompt.explain_ids)
+    assert not cause.covers
 
 
 def test_recorded_ids_of_other_lengths():
@@ -137,3 +147,13 @@ def test_a_mask_that_admits_everything():
     mask = torch.tensor([[1, 1, 1, 0, 0]])
     assert names(mask, torch.ones_like(mask), "attention_mask", prompt.explain_mask) == ["encoder-mask-passed-or-not"]
     assert names(mask, torch.tensor([[1, 1, 0, 0, 0]]), "attention_mask", prompt.explain_mask) == []
+
+
+def test_rows_of_a_second_encoder_that_hold_words_are_no_padding():
+    """CLIP's rows and T5's behind one another: the ids of neither have as many tokens as there are rows."""
+    words = {"input_ids": torch.tensor([[180, 7, 8, 181, 181]]), "input_ids_3": torch.tensor([[7, 8, 9, 1, 0]])}
+    both = torch.cat([ROWS[:, :5], OTHER[:, :5]], 1)
+    for gone, expected in ((1, ["padded-rows-not-zeroed"]), (5, [])):
+        zeroed = both.clone()
+        zeroed[:, -gone:] = 0
+        assert names(words | {"prompt_embeds": zeroed}, words | {"prompt_embeds": both}) == expected

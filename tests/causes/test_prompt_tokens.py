@@ -15,6 +15,12 @@ def test_rows_that_differ_behind_the_text_alone_are_padded_otherwise():
     assert tokens.padded_otherwise([0, 0, 0, 5, 6], [1, 1, 1, 5, 6]) == (0, 1)
 
 
+def test_padding_in_front_is_the_same_row_turned():
+    assert tokens.padded_in_front([EOS] * 5 + TEXT, padded(TEXT, EOS))
+    assert not tokens.padded_in_front([0] * 5 + TEXT, padded(TEXT, EOS))
+    assert not tokens.padded_in_front([EOS, 7, 8, 9], [7, 8, 9, EOS])  # an end token at the wrong end is no padding
+
+
 def test_a_missing_end_token_is_no_other_padding():
     assert tokens.padded_otherwise(padded([5, 6, 1], 0), padded([5, 6], 0)) is None
     assert tokens.padded_otherwise(padded(TEXT, 0), padded([BOS, 7, 8, 5, EOS], 0)) is None

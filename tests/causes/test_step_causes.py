@@ -136,3 +136,24 @@ def test_updates_that_no_single_change_reproduces_stay_unexplained():
 def test_inherited_latents_of_recorded_sides_have_no_cause_in_the_step():
     lab = lab_of(Pipeline(made(DDIMScheduler)), Pipeline(made(DDIMScheduler), seed=1), live=False)
     assert explain(finding(lab, "latents"), lab) == []
+
+
+def halved(k, step, p, t, x):
+    return x + 0.5 * (step(x) - x) if k >= 4 else step(x)
+
+
+def test_half_a_step_on_the_reference_is_no_step_made_twice_on_the_candidate():
+    def flow():
+        return FlowMatchEulerDiscreteScheduler(shift=3.0)
+
+    lab = lab_of(Pipeline(stepping(flow(), halved)), Pipeline(flow()))
+    assert explain(finding(lab, "latents"), lab) == []
+
+
+def test_a_starting_sigma_that_follows_from_the_spacing_is_named_by_it():
+    """In its forced run the candidate holds the reference's sigmas, and makes its init_noise_sigma of them by its own rule."""
+    spacings = [{"timestep_spacing": spacing} for spacing in ("trailing", "leading")]
+    for ours, theirs in (spacings, spacings[::-1]):
+        lab = lab_of(Pipeline(made(EulerDiscreteScheduler, **ours)), Pipeline(made(EulerDiscreteScheduler, **theirs)))
+        (cause,) = explain(finding(lab, "initial_latents"), lab)
+        assert (cause.id, cause.relation["keys"]) == ("scheduler-config", ["timestep_spacing"]) and "sigmas" in cause.covers

@@ -106,6 +106,7 @@ def test_a_recorded_candidate_is_held_against_a_live_reference(sides, tmp_path):
         verdict = whydiff.study(case).verdict
         assert [cause.id for cause in verdict.causes] == expected and verdict.unexplained == []
         assert verdict.verdict == ("different" if expected else "within_noise")
+        assert any("only the reference is live" in note for note in verdict.notes)
 
 
 def test_other_kernels_on_the_same_weights_are_within_noise(sides):

@@ -11,6 +11,8 @@ MINIMAL = {"reference": {"settings": {"height": 48}}, "candidate": {"settings": 
 @pytest.mark.parametrize("change, message", [
     ({"refrence": {}}, "unknown key 'refrence'. Did you mean 'reference'"),
     ({"reference": {"live": {"entry": "a.py:f", "bild": {}}}}, "unknown key 'reference.live.bild'. Did you mean 'build'"),
+    ({"candidate": {"buld": {}}}, "unknown key 'candidate.buld'. Did you mean 'live.build'"),
+    ({"record": {"everything": 1}}, "unknown key 'record.everything'. Known: modules, steps"),
     ({"candidate": {"name": "x"}}, "needs at least one of live, trace, settings, image"),
     ({"candidate": {"settings": {"a": 1}, "declares": {"dtyp": "bfloat16"}}}, "Did you mean 'dtype'"),
     ({"expect": {"verdict": "diferent"}}, "expect"),

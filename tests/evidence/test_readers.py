@@ -143,6 +143,12 @@ def test_foreign_names_find_their_places(name, place):
     assert place_of(name) == place
 
 
+def test_a_trace_is_not_read_as_a_folder_of_unknown_tensors(tmp_path):
+    import_dump(DUMPS / "sglang").save(tmp_path)
+    with pytest.raises(Trouble, match="is a trace already"):
+        import_dump(tmp_path)
+
+
 def test_what_cannot_be_read_is_one_clear_line(tmp_path):
     with pytest.raises(Trouble, match="does not exist"):
         import_dump(tmp_path / "nothing")

@@ -31,7 +31,7 @@ def explain_rope(finding: Finding, lab) -> list[Explanation]:
             continue
         target = finding.candidate if role == "reference" else finding.reference
         own = finding.reference if role == "reference" else finding.candidate
-        if not all(lab.closes(finding, target[p], trace[p]) for p in finding.places if p in target):
+        if not _closed(finding, lab, target, trace) or _closed(finding, lab, target, _as_it_is(lab, role)):
             continue
         share = min(explained_share(target[p], own[p], trace[p]) for p in finding.places if p in target)
         other = "candidate" if role == "reference" else "reference"
@@ -43,31 +43,49 @@ def explain_rope(finding: Finding, lab) -> list[Explanation]:
     return []
 
 
+def _closed(finding: Finding, lab, target, trace) -> bool:
+    return all(p in trace and lab.closes(finding, target[p], trace[p]) for p in finding.places if p in target)
+
+
+def _as_it_is(lab, role: str):
+    """The control: a side that counts its calls may predict something else in any further run, with its rope as without."""
+    return lab.run(role, substitute=lab.put_into(role, lab.traces["reference"]))
+
+
 def without_rope(lab, role: str):
     """A forced run of a diffusers side with every rotation the identity, or None where the side has no rope to switch off."""
     side, values = lab.sides[role], lab.traces["reference"]
     positions = {p.probe for p in values if p.probe in ("model_input/img_ids", "model_input/txt_ids")}
     put = lab.put_into(role, values)
+    switched = []  # what did rotate, and no longer does: many networks call a table that they add `pos_embed`
 
     def substitute(place, own):
         if place.probe in positions:
+            switched.append(place)
             return torch.zeros_like(own)
         return put(place, own)
 
+    def switch_off(module, _args, output):
+        identity = _identity_rotation(output)
+        if identity is not None:
+            switched.append(module)
+        return identity
+
     with contextlib.ExitStack() as stack:
-        switched = 0
+        rotating = 0
         for network in denoisers(side.subject).values():
             for name, module in network.named_modules():
                 if name.rsplit(".", 1)[-1] in ("rope", "pos_embed", "rotary_emb", "rope_embedder"):
-                    handle = module.register_forward_hook(_identity_rotation)
+                    handle = module.register_forward_hook(switch_off)
                     stack.callback(handle.remove)
-                    switched += 1
-        if not positions and not switched:
+                    rotating += 1
+        if not positions and not rotating:
             return None
-        return lab.run(role, substitute=substitute)
+        trace = lab.run(role, substitute=substitute)
+        return trace if switched else None
 
 
-def _identity_rotation(_module, _args, output):
+def _identity_rotation(output):
     """(cos, sin) -> (1, 0); complex phases -> 1. Anything else is left alone."""
     if isinstance(output, tuple) and len(output) == 2 and all(isinstance(t, torch.Tensor) for t in output):
         cos, sin = output

@@ -69,6 +69,9 @@ def conclude(verdict: Verdict, lab: Lab, rows: list[Row], named: list[Named], ef
         verdict.compared["figures"] = sum(row.figures for row in rows)
     verdict.compared |= weights_compared(lab) | outputs_compared(lab)
     verdict.notes += [*lab.notes, *unseen(lab, named)]
+    if rows and lab.patient == "reference":
+        verdict.notes.append("only the reference is live: the candidate's recorded values were put into it, so repairs and shares are those of "
+                             "the reference")  # fmt: skip
 
 
 def _cause(explanation: Explanation, place: Place, *, stage: str | None = None, steps=None, image_effect: float | None = None) -> Cause:

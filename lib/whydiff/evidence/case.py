@@ -175,11 +175,19 @@ def make_case(data: dict, where: str = "case") -> Case:
         first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key also makes one missing
         spot = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise Trouble(f"{where}: unknown key {spot!r}.{did_you_mean(first['loc'][-1], _known(first['loc'][:-1]))}") from None
+            raise Trouble(f"{where}: unknown key {spot!r}.{_meant(first['loc'])}") from None
         if first["type"] == "missing":
             raise Trouble(f"{where}: the key {spot!r} is missing.") from None
         message = first["msg"].removeprefix("Value error, ")
         raise Trouble(f"{where}: {spot or 'case'}: {message}.".replace("..", ".")) from None
+
+
+def _meant(location) -> str:
+    """The nearest key that is known at a location, also one of `live`; all that are known where none is near."""
+    *above, key = location
+    known = _known(above)
+    live = did_you_mean(key, Live.model_fields).replace("'", "'live.", 1) if "live" in known else ""
+    return did_you_mean(key, known) or live or f" Known: {', '.join(known)}."
 
 
 def _known(location) -> list[str]:

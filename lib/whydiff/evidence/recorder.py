@@ -41,7 +41,8 @@ class Recorder:
         self.steps = steps
         self.look, self.looked_at = look, list(looked_at)
         self.writer = writer
-        self.step: int | None = None  # the sampler step that is running, as far as known
+        self.step: int | None = None  # the sampler step that was shown last
+        self._ended: int | None = None  # the last step whose `latents` were shown
         self.branch: str | None = None
         self.conditional: tuple[slice, int] | None = None  # of a network call that holds both branches: see Split.rows_of
         self.embeds: dict[str, torch.Tensor] = {}  # of the two prompts, as the run goes on with them
@@ -54,6 +55,7 @@ class Recorder:
         """Record one tensor (of `device`, where a copy of it is given); return it, or what the experiment puts in its place."""
         if step is not None:
             self.step = step
+            self._ended = step if name == "latents" else self._ended
             if step in self.unmatched:
                 return tensor
             step = self._counted(step)
@@ -71,6 +73,14 @@ class Recorder:
             self.writer.write(event)
         self.note_embeds(name, given)
         return given
+
+    @property
+    def running(self) -> int | None:
+        """The step that a network evaluated now belongs to, as far as known: what comes behind a step's `latents` is the next one.
+
+        A side may show nothing of a step before its network has run.
+        """
+        return self.step if self.step is None or self.step != self._ended else self.step + 1
 
     def keep(self, event: Event) -> None:
         """Record a tensor that nothing is put in the place of."""
@@ -146,7 +156,7 @@ class Recorder:
         in_loop = stage_of("modules", name) == "model_forward"
 
         def hook(_module, _args, output):
-            step = self.step if in_loop else None
+            step = (self.running or 0) if in_loop else None
             if not self.wants_step(step):
                 return None
             branch = self.branch if in_loop else None

@@ -88,7 +88,7 @@ def _against_config(inside: Inside, mine, theirs) -> str:
 
 
 def _gelu(value) -> bool:
-    return "gelu" in _spelled(value).lower()
+    return "gelu" in str(_spelled(value)).lower()
 
 
 def _spelled(value) -> str | float | int | bool | None:

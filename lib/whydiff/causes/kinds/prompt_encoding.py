@@ -13,6 +13,7 @@ KINDS: tuple[K, ...] = (
     K("double-bos", "prompt_encoding", IDS, "a start token is added twice, or by one side only", ("token", "side", "doubled"),
       ("prompt-template-dropped",)),
     K("pad-token-id", "prompt_encoding", IDS, "prompts are padded with another token", ("reference", "candidate")),
+    K("padding-side", "prompt_encoding", IDS, "prompts are padded in front on one side, behind on the other", ("reference", "candidate")),
     K("pad-token-collides-with-word", "prompt_encoding", IDS, "the pad token is also a word of the prompt", ("token",)),
     K("max-sequence-length", "prompt_encoding", ("input_ids", "prompt_embeds"),
       "the prompt is padded or truncated to another length", ("reference", "candidate"), ("long-prompt-truncated",)),

@@ -46,7 +46,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if not rows:
         return []
     pairs = [pair for entry in rows for pair in entry.pairs]
-    on_rows = (_leading, _padding, _image_dropped, _template)
+    on_rows = (_leading, _padding, _padding_side, _image_dropped, _template)
     found = retold.other_prompt(finding, lab) or next((e for f in on_rows if (e := f(rows, finding, lab))), None)
     found = found or _chunked(finding, lab) or retold.cleaned(finding, lab) or _swallowed(rows, finding, lab) or retold.read_back(finding, lab)
     for explanation in found:
@@ -147,6 +147,28 @@ def _padding(rows: list[Rows], finding: Finding, lab) -> list[Explanation]:
                   "replaced the ids behind the text by the reference's padding: the token ids agree",
                   f"pad with id {told if told in (mine, theirs) else mine} on both sides", departs=departs,
                   equivalent=["pad-token-collides-with-word"] if _is_a_word(pairs, mine, theirs) else [])]  # fmt: skip
+
+
+def _padding_side(rows: list[Rows], finding: Finding, lab) -> list[Explanation]:
+    """`padding-side`: the same text with the same padding, at the other end of the row."""
+    pairs = [pair for entry in rows for pair in entry.pairs]
+    for role, other, ordered in (("reference", "candidate", pairs), ("candidate", "reference", [(b, a) for a, b in pairs])):
+        if pairs and all(tokens.padded_in_front(front, behind) for front, behind in ordered):
+            return [_told("padding-side", f"the {role} pads its tokens in front of the text, the {other} behind it",
+                          {"kind": "padding_side", role: "left", other: "right"},
+                          f"moved the {role}'s padding behind its text: the token ids agree",
+                          "set padding_side of the tokenizer alike on both sides, to what the text encoder was trained with",
+                          covers=_turned_too(finding, lab, role, other))]  # fmt: skip
+    return []
+
+
+def _turned_too(finding: Finding, lab, front: str, behind: str) -> set[str]:
+    """The mask beside the ids, where it is turned like them."""
+    mask = finding.probe.replace("input_ids", "attention_mask")
+    held = [[lab.own_value(role, place) for role in (front, behind)] for place in lab.traces["reference"].at(mask)]
+    known = [(a.long().tolist(), b.long().tolist()) for a, b in held if a is not None and b is not None and a.dim() == b.dim() == 2]
+    turned = [tokens.padded_in_front(one, other) for a, b in known for one, other in zip(a, b) if one != other]
+    return {mask} if turned and all(turned) else set()
 
 
 def _is_a_word(pairs, mine: int, theirs: int) -> bool:

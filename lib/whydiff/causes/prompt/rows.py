@@ -61,14 +61,18 @@ def _at_one_end(zero: torch.Tensor) -> bool:
 
 
 def _reaches_into_text(lab, zero: torch.Tensor) -> bool:
-    """Are rows zero that hold words? Asked of recorded ids with as many tokens as there are rows; unknown counts as no.
+    """Are rows zero that hold words? Asked of recorded ids with as many tokens as there are rows, or of two encoders' ids that
+    have as many together: the later stands at the end. Unknown counts as no.
 
     The text's end token may be what its rows are padded with; it is not counted as a word.
     """
     rows, trace = zero.reshape(-1, zero.shape[-1]), lab.traces["reference"]
-    filled = (~rows).sum(1).tolist()
-    ids = [trace[p] for p in trace if p.probe.startswith("input_ids") and trace[p].shape == rows.shape]
-    return bool(ids) and not any(all(n >= len(tokens.body(row)) for n, row in zip(filled, held.tolist())) for held in ids)
+    count, length = rows.shape
+    held = [trace[p] for p in trace if p.probe.startswith("input_ids") and trace[p].dim() == 2 and len(trace[p]) == count]
+    lengths = {ids.shape[1] for ids in held}
+    ids = [h for h in held if h.shape[1] == length] or [h for h in held if length - h.shape[1] in lengths]
+    zeros = rows.sum(1).tolist()
+    return bool(ids) and not any(all(n <= len(row) - len(tokens.body(row)) for n, row in zip(zeros, h.tolist())) for h in ids)
 
 
 def shifted(finding: Finding, lab) -> list[Explanation]:

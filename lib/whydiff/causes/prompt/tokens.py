@@ -54,6 +54,12 @@ def padded_otherwise(a: list[int], b: list[int]) -> tuple[int, int] | None:
     return None
 
 
+def padded_in_front(a: list[int], b: list[int]) -> bool:
+    """Is `a` the row `b` with the padding at its end put in front? A single token may be a start or end token instead."""
+    count = head(a)
+    return count > 1 and a[count:] + a[:count] == b
+
+
 def leading_token(short: list[int], long: list[int]) -> int | None:
     """The one id that `long` has in front of what `short` has; the end may be cut off where rows have one length."""
     a, b = _unpadded(short), _unpadded(long)

@@ -34,7 +34,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
             relation={"kind": "sign", "factor": -1.0}, experiment="solved every update for its step: the candidate's are the reference's times -1",
             fix="check the direction of the step: latents + (sigma_next - sigma) * velocity, with velocity = noise - image")]  # fmt: skip
     for times in (2.0, 0.0):
-        if all(abs(r - times) <= _CLOSE for r in ratios.values()):
+        if all(abs(r - times) <= _CLOSE for r in ratios.values()) and not _scheduled(given["reference"], theirs, apart):
             return [_repeated(apart, times, len(mine))]
     if len(apart) == 1 and (two := _next(given["reference"], apart[0])) and abs(theirs[apart[0]] - two) <= _CLOSE * abs(two):
         return [_repeated(apart, 2.0, len(mine))]
@@ -93,6 +93,15 @@ def _repeated(apart: list[int], times: float, count: int) -> Explanation:
         statement=f"candidate makes {did} {where}", relation={"kind": "repeated_step", "times": int(times), "steps": apart[:64]},
         experiment=f"solved every update for its step: the candidate's is {number(times)} times the reference's {where}, with nothing left over",
         fix="apply the scheduler's step exactly once per step")  # fmt: skip
+
+
+def _scheduled(given, dts: dict[int, float], steps: list[int]) -> bool:
+    """Are these steps the ones that the sigmas ask for? Then it is the other side that departs: half a step is no repeated one."""
+    sigmas = given.schedule.get("sigmas")
+    if sigmas is None or max(steps) + 1 >= sigmas.numel():
+        return False
+    asked = {k: float(sigmas[k + 1].double() - sigmas[k].double()) for k in steps}
+    return all(abs(dts[k] - asked[k]) <= _CLOSE * abs(asked[k]) for k in steps)
 
 
 def _next(given, step: int) -> float | None:

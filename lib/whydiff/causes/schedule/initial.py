@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
@@ -27,26 +28,34 @@ def explain(finding: Finding, lab) -> list[Explanation]:
     if noise is None:  # not recorded: only the ratio of the two can be seen
         ratio, sigma = _factor(start, finding.candidate[finding.place]), starting_sigma(own["reference"])
         levels = {"reference": sigma, "candidate": sigma * ratio if ratio and sigma else None}
-    if None in levels.values() or not all(_same(starting_sigma(made), levels[role]) for role, made in own.items()):
+    # In the patient's forced run its scheduler holds the other side's sigmas: what differs is how it makes one number of them.
+    sigmas = next((held for held in (None, lab.traces["reference"].get("sigmas"))
+                   if None not in levels.values() and all(_same(starting_sigma(own[role], held), levels[role]) for role in own)), levels)  # fmt: skip
+    if sigmas is levels:
         return []
     mine, theirs = own["reference"], own["candidate"]
-    keys = apart.smallest(mine, theirs, lambda made: _same(starting_sigma(made), levels["reference"]))
+    keys = apart.smallest(mine, theirs, lambda made: _same(starting_sigma(made, sigmas), levels["reference"]))
     if keys is None or any(k.startswith(apart.ARGUMENT) for k in keys):
         return []
     id_, equivalent, departs = apart.name_of(keys, mine, theirs)
+    at = "" if sigmas is None else "on the reference's sigmas, "
     first, other = number(round(levels["candidate"], 5)), number(round(levels["reference"], 5))
     return [Explanation(
         id=id_, equivalent=equivalent, departs=departs, stage=BY_ID[id_].stage, explained=1.0,
-        statement=f"{apart.sentence(keys, mine, theirs)}: the noise is scaled by {first} instead of {other}",
+        statement=f"{apart.sentence(keys, mine, theirs)}: {at}the noise is scaled by {first} instead of {other}",
         relation={"kind": "scheduler_config", "keys": list(keys), "reference": levels["reference"], "candidate": levels["candidate"]},
-        experiment=f"rebuilt the candidate's scheduler with the reference's {', '.join(keys)}: its init_noise_sigma is {other} as on the "
+        experiment=f"rebuilt the candidate's scheduler with the reference's {', '.join(keys)}: {at}its init_noise_sigma is {other} as on the "
                    f"reference; without, {first} as on the candidate",
         fix="build the candidate's scheduler from the reference's class and configuration",
         covers=covered(finding, lab, apart.mixed(theirs, mine, keys), theirs))]  # fmt: skip
 
 
-def starting_sigma(made: Recipe | None) -> float | None:
+def starting_sigma(made: Recipe | None, sigmas: torch.Tensor | None = None) -> float | None:
+    """What a rebuilt scheduler scales the noise by; with `sigmas`, of these instead of its own."""
     scheduler = made.build() if made is not None else None
+    if sigmas is not None and isinstance(getattr(scheduler, "sigmas", None), torch.Tensor):
+        with contextlib.suppress(AttributeError):
+            scheduler.sigmas = sigmas.clone()
     value = getattr(scheduler, "init_noise_sigma", None)
     return None if value is None else float(value)
 

@@ -124,8 +124,8 @@ def _shifted(finding: Finding, lab, reference: ScheduleFit, candidate: ScheduleF
         words += f"; the expert switch moves from step {found['switch_reference']} to {found['switch_candidate']}"
     return Explanation(
         id="shift-constant", equivalent=["shift-applied-twice"], explained=share, statement=words, relation=relation, departs="unknown",
-        experiment=f"recomputed the candidate's sigmas with shift {number(round(mine, 4))}: equals the reference's; "
-                   "then repaired them and ran the rest again",
+        experiment=f"recomputed the candidate's sigmas with shift {number(round(mine, 4))}: equals the reference's"
+                   + ("; then repaired them and ran the rest again" if lab.patient else ""),
         fix=f"flow_shift={number(round(mine, 4))} where the candidate builds its scheduler")  # fmt: skip
 
 

@@ -26,6 +26,8 @@ def import_dump(source, name: str | None = None) -> Trace:
     Raises Trouble where nothing is there, no reader recognises it, or it cannot be read.
     """
     path = existing(source)
+    if name is None and is_trace(path):
+        raise Trouble(f"{path} is a trace already: name it under `trace` in a case, or compare it with `whydiff compare`.")
     reader = _named(name) if name else next((reader for reader in READERS if reader.matches(path)), None)
     if reader is None:
         raise Trouble(f"{path} is in no format that whydiff knows. Known: {', '.join(_words())}. "
