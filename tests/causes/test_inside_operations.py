@@ -125,6 +125,23 @@ def test_sixteen_bits_in_a_modulation_and_after_a_norm(role):
     assert [ids(modulation), ids(norm)] == [["modulation-low-precision"], ["fused-norm-rounding-point"]]
 
 
+def test_an_exchange_that_only_one_sides_code_shows_leaves_open_who_departs():
+    class Sliced(Modulated):
+        """The same with shift and scale exchanged, in code that no variant reaches."""
+
+        def modulated(self, x, vector):
+            both = self.linear(F.silu(vector))
+            return self.norm(x) * (1 + both[:, None, :32]) + both[:, None, 32:]
+
+    def rewrite(module):
+        module.__class__ = Sliced
+
+    for role, departs in (("reference", "unknown"), ("candidate", "candidate")):
+        inside = pair(Modulated(), rewrite, torch.randn(1, 6, 32), torch.randn(1, 32), role=role, name="transformer/block.norm1")
+        [cause], _ = explain([inside], None, lab())
+        assert (cause.id, cause.departs) == ("adaln-shift-scale-swapped", departs)
+
+
 def test_interpolation_and_norms_by_tile_in_a_decoder():
     picture = randn(1, 8, 6, 8)
     up = torch.nn.Upsample(scale_factor=2.0, mode="nearest")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whydiff.errors import Trouble
-from whydiff.measure.layouts import find_layout, pack, unpack
+from whydiff.measure.layouts import find_copies, find_layout, pack, unpack
 from whydiff.measure.rearranged import part_of
 
 X = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(0))
@@ -113,3 +113,15 @@ def test_a_tensor_that_is_the_beginning_or_the_end_of_the_other_is_said():
     assert part_of(X, X[:, :, :2]) == ", the candidate's is the first 2 of the other's 6 along axis 2"
     assert part_of(X[..., 5:], X) == ", the reference's is the last 3 of the other's 8 along axis 3"
     assert part_of(X, X[:, 1:3]) == part_of(X, V) == part_of(X, X[:, :2, :3]) == ""
+
+
+def test_copies_along_the_batch_are_a_layout_whatever_the_other_side_holds():
+    once, other = torch.randn(1, 4, 3), torch.randn(1, 4, 3)
+    found = find_copies(torch.cat([once, once]), other)
+    assert torch.equal(found.apply(other), torch.cat([other, other])) and torch.equal(found.invert(torch.cat([once, once])), once)
+    back = find_copies(other, torch.cat([once, once]))
+    assert torch.equal(back.apply(torch.cat([once, once])), once) and back.reversed().copies == 2
+    with pytest.raises(Trouble, match="not copies"):
+        back.apply(torch.cat([once, other]))
+    assert find_copies(torch.cat([once, other]), other) is None
+    assert find_copies(once, other) is None

@@ -15,6 +15,7 @@ from whydiff.engine import noise_floor, summary
 from whydiff.engine.agreement import check_vacuous
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.lab import Lab
+from whydiff.engine.matched import find_layouts
 from whydiff.engine.rows import compare_runs
 from whydiff.engine.store import from_notebooks
 from whydiff.engine.study import Study
@@ -71,7 +72,7 @@ def examined(lab: Lab, case: Case) -> Study:
                                                  evidence=dict(lab.evidence)), environment())  # fmt: skip
     sizes = size.explain(lab)
     if not sizes:
-        lab.find_layouts(lab.traces["candidate"])
+        find_layouts(lab, lab.traces["candidate"])
     found.rows = compare_runs(lab)
     found.added = walk(lab, sizes, found.named)
     conclude(found.verdict, lab, found.rows, found.named, {}, [])

@@ -19,7 +19,7 @@ from whydiff.evidence.recorder import NOTHING, Recorder
 from whydiff.evidence.sides import RunnableSide, leaves_room
 from whydiff.evidence.trace import Trace
 from whydiff.measure.compare import relative_l2
-from whydiff.measure.layouts import Layout, find_layout
+from whydiff.measure.layouts import Layout
 from whydiff.measure.shards import Assembly
 from whydiff.places import Place
 
@@ -133,18 +133,6 @@ class Lab:
                 self.said(f"running {role}")
                 self.held_before[role] = side.checksums()
                 self.traces[role] = self.run(role, modules=self.case.record.modules, steps=self.case.record.steps, notes=notes)
-
-    def find_layouts(self, candidate: Trace) -> None:
-        """Where element counts agree and shapes do not, look for the layout that makes the values agree."""
-        reference = self.traces["reference"]
-        for place in candidate:
-            if place.probe in self.layouts or place not in reference or place.probe == "image":
-                continue
-            mine, theirs = reference[place], candidate[place]
-            if mine.shape != theirs.shape and abs(mine.numel() - theirs.numel()) <= 1:
-                layout = find_layout(mine, theirs)
-                if layout is not None:
-                    self.layouts[place.probe] = layout
 
     # --- experiments -------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def look_inside(finding: Finding, lab: Lab, changes: dict) -> Looked:
 
     Without a cause, `finding.inside` is the first such module.
     """
-    seen = lab.traces["reference"].at("noise_pred_text")
+    seen = all(trace.at("noise_pred_text") for trace in lab.traces.values())  # else guidance is the first place behind the network
     if lab.apart or (family(finding.probe) not in LOOKED_INTO and (finding.probe != "noise_pred" or seen)) or finding.place not in finding.candidate:
         return Looked()
     stage = {"noise_pred": "model_forward", "image_latents": "vae"}.get(finding.probe, finding.place.stage)

@@ -11,6 +11,7 @@ import dataclasses
 from whydiff.engine.lab import Lab
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.trace import Event, Trace
+from whydiff.measure.layouts import find_copies, find_layout
 from whydiff.measure.pairing.outputs import arranged
 from whydiff.measure.sequence import CERTAIN, Counterpart, align_sequences, footprint
 from whydiff.measure.shards import assemble
@@ -26,6 +27,25 @@ def match(lab: Lab) -> None:
             put_together(lab, role)
     if None not in lab.traces.values() and None in lab.sides.values():
         pair_names(lab)
+
+
+# --- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def find_layouts(lab: Lab, candidate: Trace) -> None:
+    """Where element counts agree and shapes do not, look for the layout that makes the values agree; where equally much noise
+    was drawn, for copies that one side keeps of what the other has once."""
+    reference = lab.traces["reference"]
+    drawn = [trace.get("initial_noise") for trace in (reference, candidate)]
+    alike = None not in drawn and drawn[0].numel() == drawn[1].numel()
+    for place in candidate:
+        if place.probe in lab.layouts or place not in reference or place.probe == "image":
+            continue
+        mine, theirs = reference[place], candidate[place]
+        if mine.shape != theirs.shape:
+            near = abs(mine.numel() - theirs.numel()) <= 1
+            layout = find_layout(mine, theirs) if near else find_copies(mine, theirs) if alike else None
+            lab.layouts |= {} if layout is None else {place.probe: layout}
 
 
 # --- ranks -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from whydiff.causes.registry import explain
 from whydiff.engine.inheritance import inherits, may_inherit, unsettled
 from whydiff.engine.lab import Lab
 from whydiff.engine.looking import look_inside
+from whydiff.engine.matched import find_layouts
 from whydiff.engine.merging import named_alike, told
 from whydiff.engine.missing import call_counts, left_out
 from whydiff.engine.repairs import align, fed_alike, inherited, pair_branches, resize
@@ -82,7 +83,7 @@ def walk(lab: Lab, sizes: list[Explanation], named: list[Named]) -> list[Row]:
     for entry in named:
         changes |= entry.changes
     if changes:
-        lab.find_layouts(lab.run("candidate", changes=changes))
+        find_layouts(lab, lab.run("candidate", changes=changes))
     settled: set[str] = set()
     first_rows: list[Row] | None = None
     unused: dict[str, Finding] = {}  # arguments that one network does without, and that supplying alone does not settle

@@ -21,7 +21,8 @@ class Layout:
     """How the candidate's tensor becomes the reference's: reshape to ``split``, permute by ``order``, reshape.
 
     ``name`` is an einops pattern, candidate first: ``b (h w) (c ph pw) -> b c (h ph) (w pw)``. ``terminal`` is -1 where
-    the candidate's last value (a final sigma 0) is dropped, +1 where a 0 is appended, and 0 otherwise.
+    the candidate's last value (a final sigma 0) is dropped, +1 where a 0 is appended, and 0 otherwise. ``copies`` is n where
+    the reference holds the candidate's tensor n times along the first axis, -n where it is the other way round.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Layout:
     split: tuple[int, ...]
     order: tuple[int, ...]
     terminal: int = 0
+    copies: int = 1
 
     @property
     def trivial(self) -> bool:
@@ -39,6 +41,8 @@ class Layout:
     def apply(self, candidate: Tensor) -> Tensor:
         """The candidate's tensor in the reference's shape. Raises Trouble for a tensor of another shape."""
         self._check(candidate, self.shape_candidate, "candidate")
+        if self.copies != 1:
+            return _repeated(candidate, self.copies, self.name)
         if self.terminal:
             return candidate[:-1] if self.terminal < 0 else torch.cat([candidate, candidate.new_zeros(1)])
         return candidate.reshape(self.split).permute(self.order).reshape(self.shape_reference)
@@ -46,6 +50,8 @@ class Layout:
     def invert(self, reference: Tensor) -> Tensor:
         """The reference's tensor in the candidate's shape. Raises Trouble for a tensor of another shape."""
         self._check(reference, self.shape_reference, "reference")
+        if self.copies != 1:
+            return _repeated(reference, -self.copies, self.name)
         if self.terminal:
             return reference[:-1] if self.terminal > 0 else torch.cat([reference, reference.new_zeros(1)])
         back = tuple(int(i) for i in np.argsort(self.order))
@@ -62,7 +68,7 @@ class Layout:
         """The same rearrangement with the roles of reference and candidate exchanged."""
         return Layout(" -> ".join(reversed(self.name.split(" -> "))), self.shape_candidate, self.shape_reference,
                       tuple(self.split[i] for i in self.order), tuple(int(i) for i in np.argsort(self.order)),
-                      -self.terminal)
+                      -self.terminal, -self.copies if self.copies != 1 else 1)
 
     def __str__(self) -> str:
         return self.name
@@ -90,6 +96,30 @@ def find_layout(reference, candidate, tolerance: float = 0.0, by_values: bool = 
         if _promising(layout, a, b, tolerance) and relative_l2(a, layout.apply(b)) <= tolerance:
             return layout
     return None
+
+
+def find_copies(reference: Tensor, candidate: Tensor) -> Layout | None:
+    """The layout of a batch that holds the other side's several times over, bit for bit: pipelines that guide keep what both
+    branches share so. None where there are no such copies, whatever the other side's values."""
+    for whole, part, sign in ((reference, candidate, 1), (candidate, reference, -1)):
+        if whole.ndim != part.ndim or whole.ndim < 2 or whole.shape[1:] != part.shape[1:] or not part.shape[0]:
+            continue
+        n, rest = divmod(whole.shape[0], part.shape[0])
+        if n > 1 and not rest and all(torch.equal(chunk, whole[: part.shape[0]]) for chunk in whole.chunk(n)):
+            shapes = tuple(reference.shape), tuple(candidate.shape)
+            return Layout(f"the {'reference' if sign > 0 else 'candidate'} holds it {n} times", *shapes, shapes[1],
+                          tuple(range(candidate.ndim)), copies=sign * n)  # fmt: skip
+    return None
+
+
+def _repeated(tensor: Tensor, n: int, name: str) -> Tensor:
+    """The tensor n times along its first axis; for -n the one that it holds n times. Raises Trouble where those differ."""
+    if n > 0:
+        return torch.cat([tensor] * n)
+    parts = tensor.chunk(-n)
+    if not all(torch.equal(part, parts[0]) for part in parts):
+        raise Trouble(f"layout '{name}': the {-n} parts are not copies of each other.")
+    return parts[0]
 
 
 def pack(latents: Tensor, order: str = "c ph pw") -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 
 import torch
@@ -14,6 +15,7 @@ from whydiff.causes.inside.inside import Inside
 from whydiff.causes.inside.variants import VARIANTS
 from whydiff.causes.inside.variants_attention import of_inputs
 from whydiff.causes.inside.variants_made import Variant, computed_in
+from whydiff.evidence.calls import distance
 
 SECONDS = 5.0  # of this thread, for one module and side; the likeliest variants come first
 MOST_FUNCTIONS = 400  # a module that calls more than this is a network by itself, and its inner modules were looked at
@@ -38,14 +40,29 @@ def explain(inside: Inside, finding: Finding, lab) -> Explanation | None:
         if id_ is None:
             inside.found = f"{OTHER[role]}'s module computes what the {role}'s does when{where} {variant.words}"
             return None
-        departs = OTHER[role]
+        other = OTHER[role]
+        departs = "unknown" if role == "candidate" and _undoes_itself(inside, role, variant, calls) else other
+        done = calls[0].name if what else "what is computed"
         return Explanation(
-            id=id_, statement=f"in {inside.names[departs]}, the {departs} differs from the {role} as if{what} {variant.words}",
+            id=id_, statement=f"in {inside.names[other]}, the {other} differs from the {role} as if{what} {variant.words}",
             relation={"kind": "operation", "function": calls[0].name, "variant": variant.words, "departs": departs}, explained=1.0,
             experiment=f"ran the {role}'s {inside.names[role]} on the same inputs so that{where} {variant.words}: "
-                       f"it puts out what the {departs}'s does", departs=departs, equivalent=list(equivalent), module=inside.name,
-            fix=f"make {calls[0].name if what else 'what is computed'} in {inside.names[departs]} of the {departs} as in the {role}")  # fmt: skip
+                       f"it puts out what the {other}'s does", departs=departs, equivalent=list(equivalent), module=inside.name,
+            fix=f"make {done} in {inside.names[other]} of the {other} as in the {role}" if departs != "unknown" else
+                f"make {done} the same in {inside.names['reference']} and in {inside.names['candidate']}")  # fmt: skip
     return None
+
+
+def _undoes_itself(inside: Inside, role: str, variant: Variant, calls: list[Seen]) -> bool:
+    """Is a variant its own opposite (an exchange, a sign)? Then that it turns one side into the other says nothing of who is right."""
+    chosen = {call.index for call in calls}
+
+    def twice(function, *args, **kwargs):
+        once = functools.wraps(function)(lambda *a, **k: variant.apply(function, *a, **k))  # some look at the function's name
+        return variant.apply(once, *args, **kwargs)
+
+    after = with_variant(lambda: inside.run(role), lambda i, n, s: twice if i in chosen else None)
+    return after is not None and distance(inside.outputs()[role], after) <= inside.tolerance
 
 
 def _called(call: Seen) -> tuple[str, str]:
