@@ -11,7 +11,7 @@ from whydiff.engine.coverage import not_compared, outputs_compared, weights_comp
 
 def lab_of(*networks):
     sides = [None if network is None else SimpleNamespace(components={"net": network}) for network in networks]
-    return SimpleNamespace(sides=dict(zip(("reference", "candidate"), sides, strict=True)), notes=[], modules_compared={})
+    return SimpleNamespace(sides=dict(zip(("reference", "candidate"), sides, strict=True)), notes=[], modules_compared={}, apart=False)
 
 
 def network():
