@@ -4,6 +4,7 @@ import pytest
 import torch
 from inside_toys import lab, pair
 
+from whydiff.causes.inside import strangers
 from whydiff.causes.inside.explain import explain
 
 TOKENS = torch.randn(2, 12, 32, generator=torch.Generator().manual_seed(1))
@@ -58,3 +59,12 @@ def test_other_weights_that_were_loaded_are_not_said_to_be_missing():
 
     causes, _ = explain([sides("candidate", other)], None, lab())
     assert [cause.id for cause in causes if cause.id == "missing-keys-nonstrict"] == []
+
+
+def test_a_network_that_shows_no_weights_is_not_told_to_have_lost_them():
+    inside = pair(torch.nn.Linear(4, 4), lambda module: None, torch.ones(1, 4), name="transformer")
+    inside.roots["candidate"] = torch.nn.Identity()
+    assert strangers.told(inside) == ""
+    torch.manual_seed(5)
+    inside.roots["candidate"] = torch.nn.Linear(4, 4)
+    assert "none has its values" in strangers.told(inside)

@@ -8,8 +8,9 @@ from whydiff.measure.pairing import ParameterPairing, pair_parameters
 
 def told(inside: Inside) -> str:
     """"2 of the candidate's 40 weights are nowhere in the reference, ..." for a whole network; "" where all are found."""
-    if "/" in inside.name or not all(inside.roots.get(role) for role in ("reference", "candidate")):
-        return ""
+    roots = [inside.roots.get(role) for role in ("reference", "candidate")]
+    if "/" in inside.name or not all(root is not None and next(root.parameters(), None) is not None for root in roots):
+        return ""  # a network that shows no weights (an exported graph) has not lost them
     found = pair_parameters(inside.roots["reference"], inside.roots["candidate"])
     words = [_of(inside, role, _known(found, role)) for role in ("candidate", "reference")]
     return "; ".join(word for word in words if word)
