@@ -25,15 +25,15 @@ def network(x, wrong=False):
     return seen, x
 
 
-def recorded(folder, steps=2, rename=None, wrong=False, split=None):
-    """A trace of a loop, with the modules of every step under the names that `rename` gives; `split(place, tensor)` -> by rank."""
+def recorded(folder, steps=2, rename=None, wrong=False, lost=()):
+    """A trace of a loop, with the modules of every step under the names that `rename` gives, but for those that are `lost`."""
     trace = Trace(floor={"noise_pred_text": 1e-7, "latents": 1e-7})
     latents = torch.randn(1, 10, 8, generator=torch.Generator().manual_seed(0))
     events = [(Place("initial_noise"), latents)]
     for i in range(steps):
         seen, noise_pred = network(latents, wrong)
         events += [(Place("latent_model_input", i), latents)]
-        events += [(Place("modules", i, module=(rename or {}).get(name, name)), tensor) for name, tensor in seen.items()]
+        events += [(Place("modules", i, module=(rename or {}).get(name, name)), tensor) for name, tensor in seen.items() if name not in lost]
         latents = latents - 0.1 * noise_pred
         events += [(Place("noise_pred_text", i), noise_pred), (Place("noise_pred", i), noise_pred), (Place("latents", i), latents)]
     for place, tensor in events:
@@ -66,6 +66,16 @@ def test_healthy_recordings_under_other_names_agree(tmp_path):
     recorded(tmp_path / "reference")
     recorded(tmp_path / "candidate", rename=OTHER)
     assert study(case(tmp_path)).verdict.verdict == "same"
+
+
+def test_two_tensors_that_only_their_place_makes_a_pair_are_no_difference_where_nothing_else_is(tmp_path):
+    """Each side lacks another tensor of one shape at the same place: what is left there is no pair of counterparts."""
+    recorded(tmp_path / "reference", lost=("transformer/blocks.1.q",))
+    recorded(tmp_path / "candidate", rename=OTHER, lost=("transformer/blocks.1.k",))
+    verdict = study(case(tmp_path)).verdict
+    assert verdict.verdict == "same", str(verdict)
+    assert any("transformer/blocks.1.k" in name for name in verdict.compared["unpaired_reference"])
+    assert any("net.layer1.query" in name for name in verdict.compared["unpaired_candidate"])
 
 
 def test_names_that_the_case_gives_come_first_and_must_exist(tmp_path):

@@ -49,6 +49,7 @@ class Lab:
         self.unrepaired: list[Place] = []  # places whose repair was lost in the candidate's own dtype
         self.unshaped: list[Place] = []  # unexplained, of other shapes: nothing was put in place there
         self.renamed: dict[Place, str] = {}  # the reference's place -> what the candidate's recording calls it
+        self.by_order: dict[Place, Place] = {}  # those of them that size and order alone pair, and the candidate's own place
         self.lost_shards: dict[Place, tuple[str, Assembly]] = {}  # the side whose ranks do not hold all of a tensor, and what they hold
         self.notes: list[str] = []
         self.modules_compared: dict[str, dict] = {}  # by stage: how many outputs of modules were paired, and which were not

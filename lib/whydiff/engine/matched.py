@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from whydiff.engine.lab import Lab
+from whydiff.engine.rows import Row
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.trace import Event, Trace
 from whydiff.measure.layouts import find_copies, find_layout
@@ -154,3 +155,19 @@ def _rename(lab: Lab, place: Place, own: Place, pair: Counterpart, moved: dict[P
     values = arranged(theirs, mine) if mine.is_floating_point() and theirs.is_floating_point() else theirs.reshape(mine.shape)
     moved.setdefault(own, []).append(Event(place, values, event.device, event.component))
     lab.renamed[place] = own.module or own.probe
+    if pair.likeness < CERTAIN:
+        lab.by_order[place] = own
+
+
+def settled(lab: Lab, rows: list[Row]) -> list[Row]:
+    """The rows, without those of pairs by size and order alone where nothing else departs: they were no counterparts, and go back
+    to what is not compared."""
+    wrong = [row.place for row in rows if row.stands_out and row.place in lab.by_order]
+    if not wrong or any(row.stands_out and row.place not in lab.by_order for row in rows):
+        return rows
+    candidate = lab.traces["candidate"]
+    for place in wrong:
+        candidate.add(dataclasses.replace(candidate.events.pop(place), place=lab.by_order[place]))
+        del lab.renamed[place]
+    lab.notes.append(f"{len(wrong)} pairs by size and order alone were undone: they differ, and nothing else does")
+    return [row for row in rows if row.place not in wrong]

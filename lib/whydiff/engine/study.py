@@ -16,7 +16,7 @@ from whydiff.engine.figured import figure_rows
 from whydiff.engine.float32 import closer, sixteen_bit
 from whydiff.engine.lab import Lab
 from whydiff.engine.leaks import Leaked, leaked, stale
-from whydiff.engine.matched import find_layouts, match
+from whydiff.engine.matched import find_layouts, match, settled
 from whydiff.engine.recorded import walk_recorded
 from whydiff.engine.rows import Row, compare_runs
 from whydiff.engine.sketched import sketch_rows, sketched
@@ -105,6 +105,7 @@ def examine(lab: Lab) -> Study:
         if not sizes:
             find_layouts(lab, lab.traces["candidate"])
         found.rows = sorted([*compare_runs(lab), *sketch_rows(lab, layouts=not sizes), *figure_rows(lab)], key=lambda row: walk_key(row.place))
+        found.rows = settled(lab, found.rows)
     effects = search(found, sizes)
     if not found.named and not any(leak.explanations for leak in leaks) and not any(row.stands_out for row in found.rows):
         with lab.as_far_as_runs_allow("looking for what a request leaves behind"):
