@@ -12,7 +12,7 @@ import torch
 from whydiff.bundle import bundle
 from whydiff.cli import run
 from whydiff.errors import Trouble
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 from whydiff.scrubbed import Scrubber
 

@@ -26,11 +26,11 @@ _PUBLIC = {
     "diagnose": "whydiff.engine.api",
     "study": "whydiff.engine.api",
     "Case": "whydiff.evidence.case",
-    "OnnxModule": "whydiff.evidence.onnx_module",
+    "OnnxModule": "whydiff.evidence.sides.onnx_module",
     "Place": "whydiff.places",
-    "Trace": "whydiff.evidence.trace",
+    "Trace": "whydiff.evidence.traces.trace",
     "Verdict": "whydiff.verdict",
-    "record": "whydiff.evidence.recorder",
+    "record": "whydiff.evidence.recording.recorder",
 }
 
 __all__ = ["Trouble", "tap", *_PUBLIC]

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from whydiff.audits import step_timing
-from whydiff.evidence.step_log import of_list, read_step_times
+from whydiff.evidence.readers.step_log import of_list, read_step_times
 from whydiff.formulas.schedule import grid_sigmas
 from whydiff.report.views import shift_intervals, step_times
 

@@ -12,9 +12,9 @@ import timeit
 import torch
 
 from whydiff import tap
-from whydiff.evidence.standalone import record
-from whydiff.evidence.tensor_files import tensor_sha256
-from whydiff.evidence.trace import tensor_stats
+from whydiff.evidence.recording.standalone import record
+from whydiff.evidence.traces.tensor_files import tensor_sha256
+from whydiff.evidence.traces.trace import tensor_stats
 from whydiff.measure.sketches import sketch_of
 
 RUNS = 5  # of each, of which the fastest counts: others use the machine, too

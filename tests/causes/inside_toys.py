@@ -7,7 +7,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import Call, bound
+from whydiff.evidence.recording.calls import Call, bound
 
 
 def pair(module, damage, *args, name="transformer/block", stage="model_forward", role="candidate", **kwargs) -> Inside:

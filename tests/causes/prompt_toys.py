@@ -8,7 +8,7 @@ from whydiff import study, tap
 from whydiff.causes.finding import Finding
 from whydiff.evidence.case import make_case
 from whydiff.evidence.floor import Floor
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place
 

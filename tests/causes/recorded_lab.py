@@ -5,7 +5,7 @@ import torch
 from whydiff.causes.finding import Finding
 from whydiff.engine.lab import Lab
 from whydiff.evidence.case import make_case
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place
 

@@ -6,10 +6,10 @@ import torch
 
 from whydiff.causes.finding import Finding
 from whydiff.engine.lab import Lab
-from whydiff.evidence.diffusers_probes import probes
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.evidence.recorder import Recorder
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording.diffusers_probes import probes
+from whydiff.evidence.recording.recorder import Recorder
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import relative_l2
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
@@ -70,7 +70,7 @@ def run(pipeline, values: Trace | None = None) -> Trace:
 def lab_of(reference, candidate, live: bool = True) -> Lab:
     """A lab whose candidate ran on the reference's values (`live`), or that has but both traces."""
     from whydiff.evidence.case import make_case
-    from whydiff.evidence.configurations import configurations
+    from whydiff.evidence.surroundings.configurations import configurations
 
     lab = Lab(make_case({"reference": {"settings": {"a": 1}}, "candidate": {"settings": {"a": 1}}}))
     for role, pipeline in (("reference", reference), ("candidate", candidate)):

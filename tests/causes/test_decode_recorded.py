@@ -5,7 +5,7 @@ import torch
 
 from whydiff.engine.study import study
 from whydiff.evidence.case import make_case
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 

@@ -7,8 +7,8 @@ from torch import nn
 from whydiff.causes.inside import operations, sensitivity, submodules, tables
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.explain import explain
-from whydiff.evidence.calls import CallRecorder
 from whydiff.evidence.floor import own_ulp
+from whydiff.evidence.recording.calls import CallRecorder
 
 X = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
 

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 
 from whydiff.causes.finding import Finding
 from whydiff.causes.inside import decoding
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place
 

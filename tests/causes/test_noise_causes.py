@@ -5,7 +5,7 @@ from recorded_lab import finding, lab_of, normal, trace
 
 from whydiff.causes.noise import draws
 from whydiff.causes.noise import steps as noise_steps
-from whydiff.evidence.trace import Event
+from whydiff.evidence.traces.trace import Event
 from whydiff.formulas.noise_stream import find_source
 from whydiff.formulas.philox import cuda_randn
 from whydiff.places import Place

@@ -6,8 +6,8 @@ import torch
 from recorded_lab import finding, lab_of, trace
 
 from whydiff.causes.prompt import noted
-from whydiff.evidence import encoder_notes
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording import encoder_notes
+from whydiff.evidence.traces.trace import Trace
 
 IDS = torch.arange(12).reshape(1, 12)
 

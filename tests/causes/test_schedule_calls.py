@@ -9,7 +9,7 @@ from whydiff.causes.finding import CALLS, Finding
 from whydiff.causes.registry import explain
 from whydiff.engine.lab import Lab
 from whydiff.evidence.case import make_case
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.formulas.schedule_betas import alphas_cumprod, solve_betas
 from whydiff.places import Place
 

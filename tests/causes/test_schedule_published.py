@@ -8,7 +8,7 @@ import torch
 from whydiff.causes.finding import Finding
 from whydiff.causes.schedule import solved
 from whydiff.causes.schedule.published import published_grid
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.formulas.schedule import wan_unipc_sigmas
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place

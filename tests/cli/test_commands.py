@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from whydiff import Trace
 from whydiff.cli import run
-from whydiff.evidence.trace import Event
+from whydiff.evidence.traces.trace import Event
 from whydiff.places import Place
 
 

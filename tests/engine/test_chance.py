@@ -10,7 +10,7 @@ from PIL import Image
 import whydiff
 from whydiff import Trouble, tap
 from whydiff.evidence.case import make_case
-from whydiff.evidence.fingerprint import fingerprint
+from whydiff.evidence.surroundings.fingerprint import fingerprint
 
 CALL = {"prompt": "a circle", "seed": 3}
 

@@ -6,7 +6,7 @@ import torch
 
 from whydiff.causes import model
 from whydiff.causes.finding import Finding
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 PLACE = Place("noise_pred_text", 0)

@@ -8,7 +8,7 @@ import torch
 from whydiff.engine.study import study
 from whydiff.errors import Trouble
 from whydiff.evidence.case import make_case
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 DUMPS = pathlib.Path(__file__).parents[1] / "evidence" / "dumps"

@@ -3,7 +3,7 @@
 import torch
 
 from whydiff.engine.missing import call_counts, evaluations, left_out
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from whydiff.engine.api import study
-from whydiff.evidence import sides
 from whydiff.evidence.case import make_case
+from whydiff.evidence.sides import runnable
 
 SIDES = textwrap.dedent('''
     """A sampler with one small network; every one that was made is known."""
@@ -59,7 +59,7 @@ def case(tmp_path):
 
 def made_by(folder):
     """The module of the sides, which counts them."""
-    return next(m for name, m in sys.modules.items() if name.startswith(sides.SIDE_MODULE) and str(folder) in str(m.__file__))
+    return next(m for name, m in sys.modules.items() if name.startswith(runnable.SIDE_MODULE) and str(folder) in str(m.__file__))
 
 
 @pytest.mark.parametrize(("build", "causes"), [({"shift": 5.0}, ["shift-constant"]), ({"sign": -1.0}, ["velocity-sign"]), ({}, [])])
@@ -73,7 +73,7 @@ def test_one_at_a_time_says_what_both_in_memory_say(case, tmp_path, build, cause
 
 
 def test_sides_that_do_not_fit_are_kept_apart_by_themselves(case, monkeypatch):
-    monkeypatch.setattr(sides, "free_bytes", lambda device: 100)
+    monkeypatch.setattr(runnable, "free_bytes", lambda device: 100)
     assert study(case(shift=5.0)).lab.apart
     monkeypatch.undo()
     assert not study(case(shift=5.0)).lab.apart
@@ -82,7 +82,7 @@ def test_sides_that_do_not_fit_are_kept_apart_by_themselves(case, monkeypatch):
 def test_a_side_that_was_given_up_is_let_go():
     subject = torch.nn.Linear(2, 2)
     gone = weakref.ref(subject)
-    side = sides.RunnableSide(subject, {}, role="reference", make=lambda: torch.nn.Linear(2, 2))
+    side = runnable.RunnableSide(subject, {}, role="reference", make=lambda: torch.nn.Linear(2, 2))
     del subject
     side.give_up()
     assert gone() is None and isinstance(side.subject, torch.nn.Linear)

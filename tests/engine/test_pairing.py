@@ -6,7 +6,7 @@ import pytest
 import torch
 from shuffled import shuffled
 
-from whydiff.evidence.functions import functions_of
+from whydiff.evidence.recording.functions import functions_of
 from whydiff.measure.pairing import Output, Sought, pair_modules, with_functions
 from whydiff.measure.pairing.outputs import difference
 

@@ -6,8 +6,8 @@ import whydiff
 from whydiff.causes.finding import CALLS, Finding
 from whydiff.engine.repairs import counted, renamed
 from whydiff.engine.walk import inherits
-from whydiff.evidence.recorder import Recorder
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.recording.recorder import Recorder
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 

@@ -10,7 +10,15 @@ from whydiff.evidence.atlas.compare import compare_defaults, schedule_clashes
 from whydiff.evidence.atlas.entries import read
 from whydiff.evidence.atlas.keys import KEYS, complaint, equal, tokens
 from whydiff.evidence.atlas.live import AGREES, DIFFERS, UNCHECKED, check_entries
-from whydiff.evidence.defaults import atlas, data_folder, defaults_of, facts_of, framework_called, known_version, model_called
+from whydiff.evidence.surroundings.defaults import (
+    atlas,
+    data_folder,
+    defaults_of,
+    facts_of,
+    framework_called,
+    known_version,
+    model_called,
+)
 
 ENTRY = {"models": ["M"], "key": "seed", "value": 1, "from": "1.0", "to": "2.0", "source": "a.py:1"}
 VERSIONS = [{"version": "1.0", "source": "wheel 1.0"}, {"version": "2.0", "source": "wheel 2.0"}]

@@ -2,9 +2,9 @@
 
 import torch
 
-from whydiff.evidence.fingerprint import code_fingerprint
 from whydiff.evidence.floor import loud, quieten
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.surroundings.fingerprint import code_fingerprint
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 PLACE = Place("noise_pred", 0)

@@ -11,7 +11,7 @@ import whydiff
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from whydiff.evidence.onnx_module import OnnxModule
+from whydiff.evidence.sides.onnx_module import OnnxModule
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "data" / "cases"))
 import sides

@@ -106,7 +106,7 @@ def test_a_child_that_dies_says_its_last_words(case, bare):
 
 
 def test_no_child_outlives_its_side(case, bare):
-    from whydiff.evidence.loading import load_side
+    from whydiff.evidence.sides.loading import load_side
 
     side = load_side(case(python=bare), "candidate")
     process = side.session.child.process

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from whydiff import Place, record, tap
-from whydiff.evidence.branches import Branches
-from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.recording.branches import Branches
+from whydiff.evidence.recording.recorder import Recorder
 
 MODELS = pathlib.Path(__file__).parents[2] / "data" / "models"
 CALL = {"prompt": "a red circle", "height": 48, "width": 64, "num_inference_steps": 3, "max_sequence_length": 16, "output_type": "pt"}

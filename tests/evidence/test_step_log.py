@@ -8,7 +8,7 @@ import pytest
 import tqdm.std
 
 from whydiff.errors import Trouble
-from whydiff.evidence.step_log import bars, read_step_times
+from whydiff.evidence.readers.step_log import bars, read_step_times
 
 WAN = pathlib.Path(__file__).resolve().parents[2] / "data" / "cases" / "wan22_expert_switch"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from whydiff import Trace, Trouble
-from whydiff.evidence.trace import Event
-from whydiff.evidence.trace_writer import TraceWriter
+from whydiff.evidence.traces.trace import Event
+from whydiff.evidence.traces.trace_writer import TraceWriter
 from whydiff.places import Place, walk_key
 
 
@@ -33,8 +33,8 @@ def test_a_trace_reads_back_exactly(tmp_path):
 def test_a_recording_killed_in_the_middle_reads_back_what_its_lines_name(tmp_path):
     code = """
 import os, signal, sys, torch
-from whydiff.evidence.trace import Event
-from whydiff.evidence.trace_writer import TraceWriter
+from whydiff.evidence.traces.trace import Event
+from whydiff.evidence.traces.trace_writer import TraceWriter
 from whydiff.places import Place
 writer = TraceWriter(sys.argv[1])
 for i in range(40):

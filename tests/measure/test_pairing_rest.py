@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from whydiff.evidence.functions import functions_of
+from whydiff.evidence.recording.functions import functions_of
 from whydiff.measure.pairing import Output, Sought, pair_modules, with_functions
 
 

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from whydiff.evidence.one_file import written
+from whydiff.evidence.recording.one_file import written
 
 SAMPLER = '''
 """A sampler of a few lines, with a network that no pipeline holds."""

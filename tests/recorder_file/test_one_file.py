@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from whydiff import taps
-from whydiff.evidence import one_file
-from whydiff.evidence.trace import read_trace
+from whydiff.evidence.recording import one_file
+from whydiff.evidence.traces.trace import read_trace
 from whydiff.places import Place
 
 # What torch itself imports, where it is there. numpy and safetensors are not among it.

@@ -6,9 +6,9 @@ from sides_recorded import CALL, SIDES
 
 import whydiff
 from whydiff.engine.recording import record_side
-from whydiff.evidence.standalone import record, recording
-from whydiff.evidence.tensor_files import tensor_sha256
-from whydiff.evidence.trace import read_trace
+from whydiff.evidence.recording.standalone import record, recording
+from whydiff.evidence.traces.tensor_files import tensor_sha256
+from whydiff.evidence.traces.trace import read_trace
 
 
 class Net(torch.nn.Module):

@@ -9,7 +9,7 @@ import torch
 
 from whydiff.engine.rows import Row
 from whydiff.evidence.case import make_case
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 from whydiff.report.html import figure, render, write_report
 from whydiff.verdict import Cause, Verdict, share

@@ -13,7 +13,7 @@ from whydiff.audits.frames import FrameDifference
 from whydiff.audits.guidance_and_step import Update
 from whydiff.audits.weights import Pairing
 from whydiff.engine.modules import ModuleWalk
-from whydiff.evidence.step_log import StepTimes
+from whydiff.evidence.readers.step_log import StepTimes
 from whydiff.formulas.frame_memory import Window
 from whydiff.formulas.schedule_switch import ShiftInterval
 from whydiff.measure.alignment import Alignment, ModulePair

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 
-from whydiff.evidence.one_file import written
+from whydiff.evidence.recording.one_file import written
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CASES, MODEL = ROOT / "data" / "cases", ROOT / "data" / "models" / "tiny-flux"

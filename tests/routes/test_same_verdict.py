@@ -119,7 +119,7 @@ def test_a_shard_that_no_rank_holds_is_named(repeated, ranks, alone, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_with_an_onnx_decoder(within, tmp_path):
     pytest.importorskip("onnxruntime")
-    from whydiff.evidence.onnx_module import OnnxModule
+    from whydiff.evidence.sides.onnx_module import OnnxModule
 
     sys.path.insert(0, str(CASES))
     import sides

@@ -8,7 +8,7 @@ import torch
 from qwen_edit.pipeline import microservice
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.errors import Trouble
-from whydiff.evidence.sides import RunnableSide
+from whydiff.evidence.sides.runnable import RunnableSide
 from whydiff.measure.compare import compare
 from whydiff.measure.published import Published
 from whydiff.measure.published_families import Judged

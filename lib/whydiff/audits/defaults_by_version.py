@@ -5,7 +5,7 @@ from __future__ import annotations
 from whydiff.audits.expert_switch import Configured
 from whydiff.audits.result import Table
 from whydiff.errors import Trouble
-from whydiff.evidence.defaults import defaults_of
+from whydiff.evidence.surroundings.defaults import defaults_of
 
 
 def by_version(framework: str, model: str, versions: list[str], keys: list[str]) -> dict[str, dict[str, object]]:

@@ -7,8 +7,8 @@ import torch
 from whydiff.audits.result import AuditResult, Sentence
 from whydiff.errors import Trouble
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.evidence.recorder import Recorder
-from whydiff.evidence.sides import RunnableSide
+from whydiff.evidence.recording.recorder import Recorder
+from whydiff.evidence.sides.runnable import RunnableSide
 from whydiff.measure.frames import first_beyond, frame_differences
 from whydiff.places import Place
 

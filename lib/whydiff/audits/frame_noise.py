@@ -7,7 +7,7 @@ import torch
 from whydiff.audits.result import AuditResult, Sentence
 from whydiff.errors import Trouble
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.frames import contrast, equal_pairs, fine_detail
 

@@ -10,7 +10,7 @@ import dataclasses
 from whydiff.audits.result import AuditResult, Sentence
 from whydiff.audits.switches import named
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.formulas.frame_memory import Window, find_window, periods
 
 NAME = "frames"

@@ -7,7 +7,7 @@ import dataclasses
 from whydiff.audits.result import Table
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case
-from whydiff.evidence.loading import load_side
+from whydiff.evidence.sides.loading import load_side
 from whydiff.measure.compare import relative_l2
 
 

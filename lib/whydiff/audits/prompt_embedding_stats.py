@@ -9,7 +9,7 @@ import torch
 from whydiff.audits.judge import judged, lies_in, sentences, tensors
 from whydiff.audits.result import AuditResult, Sentence
 from whydiff.audits.unspecified import left_to_defaults
-from whydiff.evidence.diffusers_probes import text_encoders
+from whydiff.evidence.recording.diffusers_probes import text_encoders
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place, family
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.audits.schedule_math import as_sigmas, boundary
 from whydiff.causes.schedule.solved import expert_switch
-from whydiff.evidence.step_log import StepTimes, read_step_times
+from whydiff.evidence.readers.step_log import StepTimes, read_step_times
 from whydiff.formulas.schedule_switch import solve_switch
 from whydiff.measure.outliers import Outliers, outlying
 

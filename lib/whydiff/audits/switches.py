@@ -22,7 +22,7 @@ from whydiff.engine.study import Study
 from whydiff.engine.walk import walk
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case, load_case, parse_yaml
-from whydiff.evidence.environment import environment
+from whydiff.evidence.surroundings.environment import environment
 from whydiff.verdict import Verdict, describe
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from whydiff.causes.finding import Finding
-from whydiff.evidence.calls import tensors_in
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording.calls import tensors_in
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.profiles import at_a_glance, profile
 from whydiff.places import Place
 

@@ -7,7 +7,7 @@ import dataclasses
 
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.schedule.recipe import latest
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 
 _OTHER = {"reference": "candidate", "candidate": "reference"}
 _KEYS = ("boundary_ratio", "boundary")

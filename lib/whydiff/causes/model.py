@@ -8,7 +8,7 @@ import torch
 
 from whydiff.causes.finding import Explanation, Finding, explained_share
 from whydiff.causes.latents.sign import explain_sign
-from whydiff.evidence.diffusers_probes import denoisers, has_probes
+from whydiff.evidence.recording.diffusers_probes import denoisers, has_probes
 
 
 def explain(finding: Finding, lab) -> list[Explanation]:

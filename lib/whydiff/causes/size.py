@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from whydiff.causes import frames
 from whydiff.causes.finding import Explanation
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place
 
 IMAGE = Place("image")

@@ -35,7 +35,7 @@ def command(
     name, version = split(framework)
     if model is None:
         return _one_name(show, name, version, against, as_json)
-    from whydiff.evidence.defaults import framework_called
+    from whydiff.evidence.surroundings.defaults import framework_called
 
     framework_called(name)
     return show.two(name, version, *split(against), model, as_json) if against else show.one(name, version, model, as_json)
@@ -51,7 +51,7 @@ def split(framework: str) -> tuple[str, str | None]:
 
 def _one_name(show, name: str, version: str | None, against: str | None, as_json: bool) -> int:
     """`whydiff defaults sglang` lists its models; `whydiff defaults FLUX.1-dev` asks every framework that knows it."""
-    from whydiff.evidence.defaults import atlas, framework_called, model_called
+    from whydiff.evidence.surroundings.defaults import atlas, framework_called, model_called
 
     if version is None and against is None and model_called(name) in atlas().models:
         return show.across(model_called(name), as_json)

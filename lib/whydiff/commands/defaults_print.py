@@ -11,7 +11,7 @@ import typer
 
 from whydiff.evidence.atlas.compare import Row, compare_defaults, schedule_clashes
 from whydiff.evidence.atlas.entries import Framework
-from whydiff.evidence.defaults import Fact, atlas, facts_of, framework_called, known_version, model_called, models_of
+from whydiff.evidence.surroundings.defaults import Fact, atlas, facts_of, framework_called, known_version, model_called, models_of
 
 
 def one(name: str, version: str | None, model: str, as_json: bool) -> int:

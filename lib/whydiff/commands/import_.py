@@ -16,8 +16,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # fmt: skip
     """Turn another tool's dump into a trace, which a case can name as a side's evidence."""
-    from whydiff.evidence.new_folder import new_folder, refuse_filled
     from whydiff.evidence.readers import import_dump
+    from whydiff.evidence.traces.new_folder import new_folder, refuse_filled
 
     refuse_filled(out)
     trace = import_dump(source, format)

@@ -141,7 +141,7 @@ def _observed(value: str, what: str) -> list[float]:
             return [float(word) for word in text.translate(str.maketrans("[],;", "    ")).split()]
         except ValueError:
             raise Trouble(f"{path}: expected numbers only, separated by commas or white space.") from None
-    from whydiff.evidence.files import read_tensors
+    from whydiff.evidence.traces.files import read_tensors
 
     tensors = read_tensors(path)
     chosen = next((t for name, t in tensors.items() if name == what), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from whydiff.engine.lab import Lab
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.verdict import Verdict
 
 

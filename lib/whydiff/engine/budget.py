@@ -9,7 +9,7 @@ from whydiff.engine.neighbours import asked
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
 from whydiff.evidence.floor import ULP_RUNS
-from whydiff.evidence.sides import RunnableSide
+from whydiff.evidence.sides.runnable import RunnableSide
 
 
 def planned_runs(case: Case) -> dict:

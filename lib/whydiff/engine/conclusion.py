@@ -11,7 +11,7 @@ from whydiff.engine.lab import Lab
 from whydiff.engine.leaks import Leaked
 from whydiff.engine.rows import Row
 from whydiff.engine.walk import Named
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place, walk_key
 from whydiff.verdict import Cause, Verdict
 

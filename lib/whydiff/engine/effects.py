@@ -6,7 +6,7 @@ import torch
 
 from whydiff.engine.lab import OTHER, Lab
 from whydiff.engine.walk import Named
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.pictures import round_to_8_bit
 from whydiff.places import Place, walk_key

@@ -7,9 +7,9 @@ import math
 
 from whydiff.engine.lab import Lab
 from whydiff.engine.rows import Row, finer
-from whydiff.evidence.figured import Figured
 from whydiff.evidence.floor import STANDS_OUT, Floor, stored_floor
-from whydiff.evidence.trace import Sketched, Trace, dtype_name
+from whydiff.evidence.traces.figured import Figured
+from whydiff.evidence.traces.trace import Sketched, Trace, dtype_name
 from whydiff.measure.figures import ROUNDING, apart, completed, figures_of, figures_of_sketch
 from whydiff.places import Place, walk_key
 

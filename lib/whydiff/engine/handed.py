@@ -9,8 +9,8 @@ import torch
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
 from whydiff.engine.modules import ModuleWalk, bare, find
-from whydiff.evidence.calls import Call, tensors_in
 from whydiff.evidence.floor import STANDS_OUT
+from whydiff.evidence.recording.calls import Call, tensors_in
 from whydiff.measure.pairing.outputs import difference
 
 ROLES = ("reference", "candidate")

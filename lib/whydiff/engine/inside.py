@@ -17,10 +17,10 @@ import torch
 from whydiff.causes.inside.inside import Inside
 from whydiff.engine.handed import between
 from whydiff.engine.modules import find, module_walk, surrounding
-from whydiff.evidence.calls import Call, CallRecorder, called_alike, distance, tensors_in
-from whydiff.evidence.diffusers_probes import denoisers
 from whydiff.evidence.floor import LOUD, STANDS_OUT, one_ulp, own_ulp
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording.calls import Call, CallRecorder, called_alike, distance, tensors_in
+from whydiff.evidence.recording.diffusers_probes import denoisers
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import family, stage_of
 
 # From this share of calls with a counterpart of the same name on, names are trusted to tell counterparts.

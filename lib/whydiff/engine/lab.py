@@ -10,14 +10,14 @@ import torch
 from whydiff.engine.casting import cast
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
-from whydiff.evidence.configurations import configurations
 from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp
-from whydiff.evidence.image_file import image_trace
-from whydiff.evidence.loading import load_side
 from whydiff.evidence.readers import read_evidence
-from whydiff.evidence.recorder import NOTHING, Recorder
-from whydiff.evidence.sides import RunnableSide, leaves_room
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording.recorder import NOTHING, Recorder
+from whydiff.evidence.sides.loading import load_side
+from whydiff.evidence.sides.runnable import RunnableSide, leaves_room
+from whydiff.evidence.surroundings.configurations import configurations
+from whydiff.evidence.traces.image_file import image_trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.layouts import Layout
 from whydiff.measure.shards import Assembly
@@ -116,7 +116,7 @@ class Lab:
         side = getattr(self.case, role)
         if side.defaults is None:
             return {}
-        from whydiff.evidence.defaults import defaults_of
+        from whydiff.evidence.surroundings.defaults import defaults_of
 
         return {fact.key: fact.value for fact in defaults_of(side.defaults.framework, side.defaults.version, side.defaults.model)}
 

@@ -13,9 +13,9 @@ from whydiff.engine.agreement import drawn_globally
 from whydiff.engine.lab import Lab
 from whydiff.engine.missing import evaluations
 from whydiff.engine.requests import alike_asked, other_conditions, other_request
-from whydiff.evidence.checksums import changed
 from whydiff.evidence.floor import STANDS_OUT, widen
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.surroundings.checksums import changed
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place, walk_key
 

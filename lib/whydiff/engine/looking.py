@@ -15,8 +15,8 @@ from whydiff.causes.latents.sign import explain_sign
 from whydiff.engine.inside import inside
 from whydiff.engine.lab import Lab, filler
 from whydiff.engine.rows import Row, added_rows
-from whydiff.evidence.calls import tensors_in
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording.calls import tensors_in
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place, family
 
 # Probes that a network puts out, so that the cause of a difference may lie in one of its modules.

@@ -11,7 +11,7 @@ import dataclasses
 from whydiff.engine.lab import Lab
 from whydiff.engine.rows import Row
 from whydiff.errors import Trouble, did_you_mean
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure.layouts import find_copies, find_layout
 from whydiff.measure.pairing.outputs import arranged
 from whydiff.measure.sequence import CERTAIN, Counterpart, align_sequences, footprint

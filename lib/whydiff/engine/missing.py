@@ -6,7 +6,7 @@ Neither shows as a difference between two tensors, so neither is seen by compari
 from __future__ import annotations
 
 from whydiff.causes.finding import ABSENT, CALLS, Finding
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place, family, walk_key
 
 PREDICTIONS = ("noise_pred_text", "noise_pred_uncond")

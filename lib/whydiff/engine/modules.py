@@ -14,12 +14,12 @@ import re
 import torch
 
 from whydiff.engine.lab import OTHER, Lab
-from whydiff.evidence.calls import called_alike
-from whydiff.evidence.diffusers_probes import denoisers
 from whydiff.evidence.floor import STANDS_OUT, mover, own_ulp
-from whydiff.evidence.recorder import Recorder
-from whydiff.evidence.sides import RunnableSide
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording.calls import called_alike
+from whydiff.evidence.recording.diffusers_probes import denoisers
+from whydiff.evidence.recording.recorder import Recorder
+from whydiff.evidence.sides.runnable import RunnableSide
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.alignment import Alignment, ModulePair, Output, align
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.pairing import Sought, with_functions

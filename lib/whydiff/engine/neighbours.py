@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from whydiff.engine.lab import Lab
 from whydiff.engine.requests import PROMPT
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place, walk_key
 
 

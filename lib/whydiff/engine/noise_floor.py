@@ -6,7 +6,7 @@ import torch
 
 from whydiff.engine.requests import other_request
 from whydiff.evidence.floor import ULP_RUNS, Floor, loud, mover, quieten, stored_floor, widen
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place
 
 

@@ -16,7 +16,7 @@ from whydiff.engine.missing import call_counts, left_out
 from whydiff.engine.rows import Row
 from whydiff.engine.sketched import words_of
 from whydiff.engine.walk import Named, size_named
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place, family, walk_key
 
 # What a probe is computed from, where that is not "everything before it".

@@ -9,10 +9,10 @@ from whydiff.engine import noise_floor
 from whydiff.engine.lab import Lab
 from whydiff.errors import Trouble
 from whydiff.evidence.case import Case, Live, Record, Side
-from whydiff.evidence.environment import environment
-from whydiff.evidence.new_folder import new_folder, refuse_filled
-from whydiff.evidence.trace import Trace
-from whydiff.evidence.trace_writer import LEVELS
+from whydiff.evidence.surroundings.environment import environment
+from whydiff.evidence.traces.new_folder import new_folder, refuse_filled
+from whydiff.evidence.traces.trace import Trace
+from whydiff.evidence.traces.trace_writer import LEVELS
 
 
 def record_side(entry: str, folder, *, build: dict[str, Any], call: dict[str, Any], modules: list[str] = (),

@@ -14,7 +14,7 @@ from whydiff.causes.finding import Explanation, Finding
 from whydiff.engine.lab import Lab
 from whydiff.engine.missing import PREDICTIONS
 from whydiff.errors import Trouble
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place, family
 
 # What the first step that both loops make inherits from those that only one made: its latents, and a solver's history.

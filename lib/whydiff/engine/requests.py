@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from whydiff.evidence.sides import RunnableSide
+from whydiff.evidence.sides.runnable import RunnableSide
 
 PROMPT = "a green house"
 

@@ -9,7 +9,7 @@ import torch
 
 from whydiff.engine.lab import Lab
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.rearranged import part_of
 from whydiff.places import Place, walk_key

@@ -8,8 +8,8 @@ import math
 from whydiff.engine.lab import Lab
 from whydiff.engine.rows import Row, finer
 from whydiff.evidence.floor import STANDS_OUT, Floor, flips_floor, stored_floor
-from whydiff.evidence.tensor_files import tensor_sha256
-from whydiff.evidence.trace import Event, Sketched, Trace, dtype_name
+from whydiff.evidence.traces.tensor_files import tensor_sha256
+from whydiff.evidence.traces.trace import Event, Sketched, Trace, dtype_name
 from whydiff.measure.pictures import round_to_8_bit
 from whydiff.measure.sketches import ERROR, RESOLUTION, SIZE, Sketch, affine, correlation, distance, sketch_of
 from whydiff.places import Place, walk_key

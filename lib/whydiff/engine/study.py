@@ -22,8 +22,8 @@ from whydiff.engine.rows import Row, compare_runs
 from whydiff.engine.sketched import sketch_rows, sketched
 from whydiff.engine.walk import Named, walk
 from whydiff.evidence.case import Case
-from whydiff.evidence.environment import environment
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.surroundings.environment import environment
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import walk_key
 from whydiff.verdict import Verdict
 

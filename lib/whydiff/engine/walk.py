@@ -20,7 +20,7 @@ from whydiff.engine.merging import named_alike, told
 from whydiff.engine.missing import call_counts, left_out
 from whydiff.engine.repairs import align, fed_alike, inherited, pair_branches, resize
 from whydiff.engine.rows import Row, added_rows, as_images
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place, walk_key
 
 

@@ -14,7 +14,7 @@ import math
 
 import torch
 
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.places import Place, family
 

@@ -150,7 +150,7 @@ def fingerprint(plan: Plan) -> str:
 @functools.cache
 def _library() -> str:
     """All code but what only judges or prints, or is planted."""
-    from whydiff.evidence.defaults import data_folder
+    from whydiff.evidence.surroundings.defaults import data_folder
 
     root = pathlib.Path(__file__).resolve().parents[1]
     files = [p for p in root.rglob("*.py") if not p.relative_to(root).as_posix().startswith(_NOT_MEASURING)]

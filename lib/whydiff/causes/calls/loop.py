@@ -10,7 +10,7 @@ import torch
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.guidance import calls as guidance_calls
 from whydiff.causes.schedule.recipe import recipe
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 
 _OTHER = {"reference": "candidate", "candidate": "reference"}
 

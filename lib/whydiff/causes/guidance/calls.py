@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding, number
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 
 _OTHER = {"reference": "candidate", "candidate": "reference"}
 

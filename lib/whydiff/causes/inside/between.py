@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from whydiff.causes.inside.functions import watched
 from whydiff.causes.inside.inside import Inside, copied, forget
-from whydiff.evidence.calls import Call, tensors_in
+from whydiff.evidence.recording.calls import Call, tensors_in
 from whydiff.measure.pairing.outputs import arranged, difference
 
 OTHER = {"reference": "candidate", "candidate": "reference"}

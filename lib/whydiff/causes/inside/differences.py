@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from whydiff.evidence.calls import made_alike
+from whydiff.evidence.recording.calls import made_alike
 
 PLAIN = (int, float, str, bool, type(None), torch.dtype, enum.Enum)
 # Bookkeeping of torch and of module loading, no input of a computation.

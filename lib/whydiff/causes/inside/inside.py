@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from whydiff.evidence.calls import Call, called_alike, distance, fit
 from whydiff.evidence.floor import STANDS_OUT
+from whydiff.evidence.recording.calls import Call, called_alike, distance, fit
 
 # An experiment must leave no more than this share of a difference, whatever the floor: a floor that is nearly as large as
 # the difference itself would let anything pass.
@@ -69,7 +69,7 @@ class Inside:
 
     def _as_candidate(self, args, kwargs):
         """The reference's inputs in the form in which the candidate's module was called."""
-        from whydiff.evidence.calls import as_passed, bound
+        from whydiff.evidence.recording.calls import as_passed, bound
 
         signature, received = bound(self.modules["candidate"], args, kwargs)
         fitted = fit(self.calls["reference"].inputs, received)

@@ -144,7 +144,7 @@ def _tensor_id(what: Change, difference, inside, place, mine, theirs) -> tuple[s
 def _modulates(inside: Inside) -> bool:
     """Does the module receive one vector per sample, as the layers that make shifts and scales do?"""
     call = inside.calls["reference"]
-    from whydiff.evidence.calls import tensors_in
+    from whydiff.evidence.recording.calls import tensors_in
 
     seen = [t for t in tensors_in(call.inputs) if t.is_floating_point()] if call else []
     return bool(seen) and (seen[0].dim() == 2 or (seen[0].dim() == 3 and seen[0].shape[1] == 1))

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.functions import Watch
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import tensors_in
+from whydiff.evidence.recording.calls import tensors_in
 
 OTHER = {"reference": "candidate", "candidate": "reference"}
 LOW = (torch.float16, torch.bfloat16)

@@ -15,7 +15,7 @@ from whydiff.causes.inside.inside import Inside
 from whydiff.causes.inside.variants import VARIANTS
 from whydiff.causes.inside.variants_attention import of_inputs
 from whydiff.causes.inside.variants_made import Variant, computed_in
-from whydiff.evidence.calls import distance
+from whydiff.evidence.recording.calls import distance
 
 SECONDS = 5.0  # of this thread, for one module and side; the likeliest variants come first
 MOST_FUNCTIONS = 400  # a module that calls more than this is a network by itself, and its inner modules were looked at

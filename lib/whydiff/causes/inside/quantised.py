@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import tensors_in
+from whydiff.evidence.recording.calls import tensors_in
 
 OTHER = {"reference": "candidate", "candidate": "reference"}
 TYPES = (torch.float8_e4m3fn, torch.float8_e5m2)

@@ -7,7 +7,7 @@ import re
 
 from whydiff.causes.inside.inside import Inside
 from whydiff.causes.inside.naming import ROTARY, VISION, _modulates
-from whydiff.evidence.calls import tensors_in
+from whydiff.evidence.recording.calls import tensors_in
 
 QK_NORM = (r"(?i)(^|[._])(norm_?(added_|cross_)?[qk]|[qk]_?(layer)?norm|(query|key)_?norm|ln_[qk]|qk_norm"
            r"|norm_added_[qk])$")  # fmt: skip

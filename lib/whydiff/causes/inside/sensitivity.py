@@ -11,7 +11,7 @@ import torch
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.between import Between
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import as_passed, bound, distance, tensors_in
+from whydiff.evidence.recording.calls import as_passed, bound, distance, tensors_in
 
 SECONDS = 5.0  # for a search; networks too large for it have their constant among the likely ones, or stay unexplained
 GRID = 4  # units: the fastest waves of a time embedding are 6 units long

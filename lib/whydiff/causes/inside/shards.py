@@ -12,7 +12,7 @@ from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.inside import Inside
 from whydiff.causes.inside.variants_made import NotHere
 from whydiff.causes.inside.variants_shards import ID, RANKS, pieces
-from whydiff.evidence.calls import tensors_in
+from whydiff.evidence.recording.calls import tensors_in
 
 OTHER = {"reference": "candidate", "candidate": "reference"}
 

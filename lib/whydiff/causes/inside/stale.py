@@ -13,7 +13,7 @@ import torch
 
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import distance
+from whydiff.evidence.recording.calls import distance
 
 OTHER = {"reference": "candidate", "candidate": "reference"}
 MAKERS = r"(?i)(^|[._/])((add_)?[kv]_proj|(to_|w)[kv]|to_kv|(add_)?kv(_proj)?|key|value)$"

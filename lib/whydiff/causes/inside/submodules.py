@@ -12,7 +12,7 @@ from whydiff.causes.finding import Explanation
 from whydiff.causes.inside import roles
 from whydiff.causes.inside.functions import watched
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import distance, tensors_in
+from whydiff.evidence.recording.calls import distance, tensors_in
 
 ACTIVATIONS = ("silu", "gelu", "sigmoid", "relu", "tanh", "mish", "leaky_relu", "elu", "softplus")
 MOST = 40  # inner modules tried

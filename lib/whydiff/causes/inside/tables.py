@@ -12,7 +12,7 @@ import torch
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.inside import roles
 from whydiff.causes.inside.inside import Inside
-from whydiff.evidence.calls import tensors_in
+from whydiff.evidence.recording.calls import tensors_in
 
 PARTS = (2, 3, 4, 8)
 

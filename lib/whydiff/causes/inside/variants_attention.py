@@ -10,7 +10,7 @@ from whydiff.causes.inside.inside import Inside
 from whydiff.causes.inside.variants import ATTENTION
 from whydiff.causes.inside.variants_made import NotHere, Variant, attention
 from whydiff.causes.inside.variants_shards import variants as shards
-from whydiff.evidence.calls import tensors_in
+from whydiff.evidence.recording.calls import tensors_in
 
 RANKS = (2, 3, 4, 8)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from whydiff.causes.finding import Explanation
 from whydiff.causes.leaks import race, weights
 from whydiff.causes.leaks.leak import Leak, apart, cause, same
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.relations import find_relation
 from whydiff.places import Place, family
 

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from whydiff.causes.finding import Explanation
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whydiff.causes.finding import Explanation, Finding
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.trace import Trace
 
 # The same prompt to every tokenizer that strips its text, and another key to a cache.
 RESPELT = ("{} ", " {}", "{}  ")

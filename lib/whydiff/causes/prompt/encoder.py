@@ -14,8 +14,8 @@ import torch
 
 from whydiff.causes.finding import Finding
 from whydiff.causes.prompt.texts import run_until
-from whydiff.evidence.diffusers_probes import arguments_of
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording.diffusers_probes import arguments_of
+from whydiff.evidence.traces.trace import Trace
 
 OTHER = {"reference": "candidate", "candidate": "reference"}
 

@@ -10,7 +10,7 @@ import torch
 
 from whydiff.causes.finding import Explanation, Finding, explained_share
 from whydiff.causes.prompt.encoder import OTHER, encode
-from whydiff.evidence.diffusers_probes import as_passed
+from whydiff.evidence.recording.diffusers_probes import as_passed
 from whydiff.places import Place
 
 # What encoders call token ids, and what they call the argument that says which of them are attended to.

@@ -1,4 +1,4 @@
-"""Two recordings whose embeddings differ: what their notes of the text encoders say (`evidence/encoder_notes.py`)."""
+"""Two recordings whose embeddings differ: what their notes of the text encoders say (`evidence/recording/encoder_notes.py`)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.causes.prompt import layers
 from whydiff.causes.prompt.encoder import OTHER
-from whydiff.evidence.encoder_notes import projected
 from whydiff.evidence.floor import STANDS_OUT
+from whydiff.evidence.recording.encoder_notes import projected
 
 CLOSE = 2e-5  # of projections: nine digits of float32 values, summed otherwise
 MOST = 0.05  # with a floor above this, layers that resemble each other could be taken for one another

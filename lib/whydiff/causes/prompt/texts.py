@@ -8,8 +8,8 @@ import re
 import unicodedata
 
 from whydiff.errors import Trouble
-from whydiff.evidence.recorder import Recorder
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.recording.recorder import Recorder
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place
 
 SETTINGS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2", "prompt_3", "negative_prompt_3")

@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from whydiff.errors import Trouble
-from whydiff.evidence.defaults import atlas
+from whydiff.evidence.surroundings.defaults import atlas
 from whydiff.formulas.schedule import GRIDS, grid_sigmas
 from whydiff.measure.compare import relative_l2
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from whydiff.errors import Trouble
 from whydiff.evidence.atlas.keys import KEYS, equal
-from whydiff.evidence.defaults import Fact, atlas, defaults_of, known_version, models_of
+from whydiff.evidence.surroundings.defaults import Fact, atlas, defaults_of, known_version, models_of
 
 
 @dataclasses.dataclass(frozen=True)

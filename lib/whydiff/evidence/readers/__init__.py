@@ -12,10 +12,10 @@ import re
 from types import ModuleType
 
 from whydiff.errors import Trouble, did_you_mean
-from whydiff.evidence.archives import is_archive
-from whydiff.evidence.files import IMAGES, TENSORS, existing, is_trace
 from whydiff.evidence.readers import comfyui, fastvideo, folder, pictures, sglang
-from whydiff.evidence.trace import Trace, read_trace
+from whydiff.evidence.traces.archives import is_archive
+from whydiff.evidence.traces.files import IMAGES, TENSORS, existing, is_trace
+from whydiff.evidence.traces.trace import Trace, read_trace
 
 READERS: tuple[ModuleType, ...] = (sglang, fastvideo, comfyui, pictures, folder)  # the first that matches is taken
 

@@ -13,9 +13,9 @@ import pathlib
 import torch
 
 from whydiff.errors import Trouble
-from whydiff.evidence.files import load_plain, read_tensors
 from whydiff.evidence.readers import graphs
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.files import load_plain, read_tensors
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 NAME, WHAT = "comfyui", "a .latent, or a conditioning in a .pt"

@@ -12,8 +12,8 @@ import pathlib
 import re
 
 from whydiff.errors import Trouble
-from whydiff.evidence.figured import Figured
-from whydiff.evidence.trace import Trace
+from whydiff.evidence.traces.figured import Figured
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place
 
 NAME, WHAT = "fastvideo", "FASTVIDEO_TRACE_OUTPUT, a .jsonl of figures"

@@ -8,9 +8,9 @@ import json
 import pathlib
 
 from whydiff.errors import Trouble
-from whydiff.evidence.files import IMAGES, TENSORS, read_tensors
 from whydiff.evidence.readers.names import place_of
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.files import IMAGES, TENSORS, read_tensors
+from whydiff.evidence.traces.trace import Event, Trace
 
 NAME, WHAT = "folder", f"a file or a folder of {', '.join(TENSORS)} and .json settings"
 MOST = 10_000  # files; beyond, somebody named the wrong folder

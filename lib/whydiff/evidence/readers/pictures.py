@@ -9,9 +9,9 @@ import re
 import torch
 
 from whydiff.errors import Trouble
-from whydiff.evidence.files import IMAGES, read_image
 from whydiff.evidence.readers import graphs
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.files import IMAGES, read_image
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 NAME, WHAT = "picture", "an image or a film, with the parameters or the graph written into it"

@@ -13,9 +13,9 @@ import pathlib
 import torch
 
 from whydiff.errors import Trouble
-from whydiff.evidence.files import load_plain
 from whydiff.evidence.readers.names import place_of
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.files import load_plain
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import STAGE_OF_PROBE, Place, family
 
 NAME, WHAT = "sglang", "a folder written by SGLang's dumper"

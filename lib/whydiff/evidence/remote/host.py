@@ -14,15 +14,15 @@ import threading
 
 import torch
 
-from whydiff.evidence import loading
-from whydiff.evidence.environment import environment
-from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.recording.recorder import Recorder
 from whydiff.evidence.remote import described
 from whydiff.evidence.remote.functions import Forwarded
 from whydiff.evidence.remote.hooks import Hooks
 from whydiff.evidence.remote.objects import HostCodec
 from whydiff.evidence.remote.wire import Gone, Link
-from whydiff.evidence.sides import RunnableSide
+from whydiff.evidence.sides import loading
+from whydiff.evidence.sides.runnable import RunnableSide
+from whydiff.evidence.surroundings.environment import environment
 from whydiff.places import Place
 
 

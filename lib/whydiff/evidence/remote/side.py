@@ -7,11 +7,11 @@ import pathlib
 from typing import Any
 
 from whydiff.errors import Trouble
-from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.recording.recorder import Recorder
 from whydiff.evidence.remote.child import Child
 from whydiff.evidence.remote.session import Session, autocast
-from whydiff.evidence.sides import RunnableSide
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.sides.runnable import RunnableSide
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure.pictures import to_image
 from whydiff.places import Place
 

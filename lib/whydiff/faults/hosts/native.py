@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from whydiff.evidence.defaults import data_folder
+from whydiff.evidence.surroundings.defaults import data_folder
 from whydiff.faults.hosts.parts import models
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 
-from whydiff.evidence.defaults import data_folder
+from whydiff.evidence.surroundings.defaults import data_folder
 from whydiff.faults.hosts.weights import lively
 
 PROMPT = "two blue squares on black"

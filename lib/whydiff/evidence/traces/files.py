@@ -7,7 +7,7 @@ import pathlib
 import torch
 
 from whydiff.errors import Trouble, did_you_mean
-from whydiff.evidence.archives import is_archive
+from whydiff.evidence.traces.archives import is_archive
 
 TENSORS = (".pt", ".pth", ".bin", ".npy", ".npz", ".safetensors")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")

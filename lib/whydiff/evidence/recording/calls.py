@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from whydiff.evidence.diffusers_probes import arguments_of, as_passed, forward_signature
-from whydiff.evidence.recorder import Recorder
+from whydiff.evidence.recording.diffusers_probes import arguments_of, as_passed, forward_signature
+from whydiff.evidence.recording.recorder import Recorder
 from whydiff.measure.compare import relative_l2
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 
 from whydiff import taps
-from whydiff.evidence.functions import functions_of
-from whydiff.evidence.trace import Event, Trace
-from whydiff.evidence.trace_writer import TraceWriter
+from whydiff.evidence.recording.functions import functions_of
+from whydiff.evidence.traces.trace import Event, Trace
+from whydiff.evidence.traces.trace_writer import TraceWriter
 from whydiff.places import Place, stage_of
 
 NOTHING = object()  # what a `substitute` returns to leave an argument out
@@ -191,7 +191,7 @@ class Recorder:
     @contextlib.contextmanager
     def listen(self, side_object):
         """Everything needed to record one run of `side_object`: taps, its modules, and diffusers' probe points."""
-        from whydiff.evidence.diffusers_probes import has_probes, probes
+        from whydiff.evidence.recording.diffusers_probes import has_probes, probes
 
         if getattr(type(side_object), "elsewhere", False):  # whoever runs it there shows it to this recorder
             yield self
@@ -213,7 +213,7 @@ def record(pipeline_or_callable, out=None, *, modules: list[str] = (), **options
     With `out` it goes into that folder, event by event, and not into memory; `options` are those of `standalone.recording`.
     """
     if out is not None:
-        from whydiff.evidence.standalone import record as into_folder
+        from whydiff.evidence.recording.standalone import record as into_folder
 
         with into_folder(pipeline_or_callable, out, modules=modules, **options) as recorder:
             yield recorder.trace

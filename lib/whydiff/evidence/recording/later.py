@@ -14,8 +14,8 @@ import weakref
 
 import torch
 
-from whydiff.evidence.diffusers_probes import Installer, arguments_of, denoisers, forward_signature, text_encoders
-from whydiff.evidence.fingerprint import RECORDS
+from whydiff.evidence.recording.diffusers_probes import Installer, arguments_of, denoisers, forward_signature, text_encoders
+from whydiff.evidence.surroundings.fingerprint import RECORDS
 
 PIPELINES = "diffusers.pipelines.pipeline_utils"
 _WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module")  # of torch.compile, DistributedDataParallel, FSDP

@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from whydiff.evidence.fingerprint import package_version
+from whydiff.evidence.surroundings.fingerprint import package_version
 
 _VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "PYTORCH_CUDA_ALLOC_CONF", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
               "DIFFUSERS_ATTN_BACKEND", "TORCH_CUDNN_V8_API_DISABLED")  # fmt: skip

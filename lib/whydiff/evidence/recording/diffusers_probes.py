@@ -12,10 +12,10 @@ import inspect
 
 import torch
 
-from whydiff.evidence import draw_probes, encoder_notes, scheduler_calls, vae_probes
-from whydiff.evidence.branches import Branches
-from whydiff.evidence.recorder import Recorder
-from whydiff.evidence.result_names import result_names
+from whydiff.evidence.recording import draw_probes, encoder_notes, scheduler_calls, vae_probes
+from whydiff.evidence.recording.branches import Branches
+from whydiff.evidence.recording.recorder import Recorder
+from whydiff.evidence.recording.result_names import result_names
 
 
 def has_probes(pipeline) -> bool:

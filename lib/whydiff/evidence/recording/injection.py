@@ -10,7 +10,7 @@ import pathlib
 import torch
 
 from whydiff.errors import Trouble
-from whydiff.evidence.tensor_files import read_tensor
+from whydiff.evidence.traces.tensor_files import read_tensor
 from whydiff.places import Place, walk_key
 
 MOST_LISTED = 200  # places left alone that a trace names

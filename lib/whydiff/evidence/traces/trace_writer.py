@@ -10,9 +10,9 @@ import pathlib
 import threading
 
 from whydiff.errors import Trouble
-from whydiff.evidence.figured import Figured
-from whydiff.evidence.tensor_files import save_tensors, storable
-from whydiff.evidence.trace import Event, Sketched
+from whydiff.evidence.traces.figured import Figured
+from whydiff.evidence.traces.tensor_files import save_tensors, storable
+from whydiff.evidence.traces.trace import Event, Sketched
 from whydiff.places import walk_key
 
 FLUSH_BYTES = 8 << 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from whydiff.errors import Trouble
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure.pictures import to_image
 from whydiff.places import Place
 

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from whydiff.errors import Trouble, did_you_mean, where_raised
-from whydiff.evidence.checksums import checksums
-from whydiff.evidence.configurations import configurations
-from whydiff.evidence.environment import versions
-from whydiff.evidence.fingerprint import code_fingerprint, fingerprint, package_version
 from whydiff.evidence.floor import shaking
-from whydiff.evidence.memory import free_bytes
-from whydiff.evidence.recorder import Recorder
-from whydiff.evidence.trace import Event, Trace
+from whydiff.evidence.recording.recorder import Recorder
+from whydiff.evidence.sides.memory import free_bytes
+from whydiff.evidence.surroundings.checksums import checksums
+from whydiff.evidence.surroundings.configurations import configurations
+from whydiff.evidence.surroundings.environment import versions
+from whydiff.evidence.surroundings.fingerprint import code_fingerprint, fingerprint, package_version
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure.pictures import to_image
 from whydiff.measure.tensors import raw_bytes
 from whydiff.places import Place

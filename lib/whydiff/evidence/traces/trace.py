@@ -14,9 +14,9 @@ import pathlib
 import torch
 
 from whydiff.errors import Trouble, did_you_mean
-from whydiff.evidence import figured
-from whydiff.evidence.archives import is_archive, unpacked
-from whydiff.evidence.tensor_files import tensor_sha256
+from whydiff.evidence.traces import figured
+from whydiff.evidence.traces.archives import is_archive, unpacked
+from whydiff.evidence.traces.tensor_files import tensor_sha256
 from whydiff.measure.sketches import Moments, Sketch, deviation, moments, numbers, sketch_of
 from whydiff.places import Place, walk_key
 
@@ -149,7 +149,7 @@ class Trace:
 
     def save(self, folder, level: str = "full") -> pathlib.Path:
         """Write a trace folder; at level "fingerprint" large tensors become sketches."""
-        from whydiff.evidence.trace_writer import TraceWriter
+        from whydiff.evidence.traces.trace_writer import TraceWriter
 
         with TraceWriter(folder, level=level, producer=self.producer, settings=self.settings, environment=self.environment) as out:
             for event in self.events.values():

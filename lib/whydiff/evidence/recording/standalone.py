@@ -22,14 +22,14 @@ import torch
 
 from whydiff import taps
 from whydiff.errors import Trouble
-from whydiff.evidence.configurations import configurations
-from whydiff.evidence.environment import environment
-from whydiff.evidence.fingerprint import RECORDS, code_fingerprint, package_version
-from whydiff.evidence.injection import Injection
-from whydiff.evidence.later import Networks, watching
-from whydiff.evidence.recorder import Recorder
-from whydiff.evidence.trace import Event
-from whydiff.evidence.trace_writer import LEVELS, TraceWriter
+from whydiff.evidence.recording.injection import Injection
+from whydiff.evidence.recording.later import Networks, watching
+from whydiff.evidence.recording.recorder import Recorder
+from whydiff.evidence.surroundings.configurations import configurations
+from whydiff.evidence.surroundings.environment import environment
+from whydiff.evidence.surroundings.fingerprint import RECORDS, code_fingerprint, package_version
+from whydiff.evidence.traces.trace import Event
+from whydiff.evidence.traces.trace_writer import LEVELS, TraceWriter
 
 VARIABLE = "WHYDIFF_RECORD"
 _OPTIONS = {"level": "WHYDIFF_LEVEL", "modules": "WHYDIFF_MODULES", "inject": "WHYDIFF_INJECT", "at": "WHYDIFF_INJECT_AT"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from whydiff.evidence.defaults import defaults_of, framework_called
-from whydiff.evidence.sides import SYNONYMS
+from whydiff.evidence.sides.runnable import SYNONYMS
+from whydiff.evidence.surroundings.defaults import defaults_of, framework_called
 
 CANONICAL = {spelling: name for name, spellings in SYNONYMS.items() for spelling in spellings}
 

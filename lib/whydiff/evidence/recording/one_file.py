@@ -9,7 +9,7 @@ import ast
 import pathlib
 
 NAME = "whydiff_tap"  # what its users import, and the package that its modules believe to be part of
-START = "whydiff.evidence.standalone"
+START = "whydiff.evidence.recording.standalone"
 _HEAD = '''"""whydiff_tap {version}: record what a diffusion program computes. One file to copy beside it; torch 2.1 or later is all it needs.
 
     from whydiff_tap import tap, record, recording          # in code that you may edit
@@ -56,23 +56,23 @@ from {name}.taps import tap  # noqa: E402
 
 def __getattr__(name):
     if name in ("record", "recording", "FileRecorder"):
-        from {name}.evidence import standalone
+        from {name}.evidence.recording import standalone
 
         return getattr(standalone, name)
     raise AttributeError("whydiff_tap has no " + repr(name))
 
 
 if __name__ == "__main__":
-    from {name}.evidence.standalone import main
+    from {name}.evidence.recording.standalone import main
 
     main(sys.argv[1:])
 elif os.environ.get("WHYDIFF_RECORD") or os.environ.get("WHYDIFF_INJECT"):
-    from {name}.evidence.standalone import from_environment
+    from {name}.evidence.recording.standalone import from_environment
 
     from_environment()
 '''
 _MAIN = f"""import sys
-from {NAME}.evidence.standalone import main
+from {NAME}.evidence.recording.standalone import main
 main(sys.argv[1:])
 """
 
@@ -91,7 +91,7 @@ def text() -> str:
     """The whole file."""
     from whydiff import __version__
 
-    sources = {f"{NAME}.{package}": "" for package in sorted({n.split(".")[1] for n in modules() if n.count(".") > 1})}
+    sources = dict.fromkeys(sorted({NAME + "." + ".".join(n.split(".")[1:end]) for n in modules() for end in range(2, n.count(".") + 1)}), "")
     for name, source in modules().items():
         if "'''" in source or "\\'" in source[-2:]:
             raise ValueError(f"{name} cannot stand in a raw string")
@@ -108,7 +108,7 @@ def renamed(source: str) -> str:
 
 def modules() -> dict[str, str]:
     """{module: source} of what the recorder needs of this package, found by its imports."""
-    home = pathlib.Path(__file__).resolve().parents[2]
+    home = pathlib.Path(__file__).resolve().parents[3]
     found: dict[str, str] = {}
     waiting = [START]
     while waiting:

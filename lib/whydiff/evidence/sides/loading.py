@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from whydiff.errors import Trouble, did_you_mean, where_raised
-from whydiff.evidence.sides import SIDE_MODULE, RunnableSide
+from whydiff.evidence.sides.runnable import SIDE_MODULE, RunnableSide
 
 if TYPE_CHECKING:
     from whydiff.evidence.case import Case, Live

@@ -1,0 +1,1 @@
+"""How a run is watched, and how other values are put into it."""

@@ -1,0 +1,1 @@
+"""Sides that can be run."""
