@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whydiff.report.views_pictures import REFERENCE, blank
+from whydiff.report.views.pictures import REFERENCE, blank
 
 
 def error_profiles(axes, profile: list[dict], place: str = ""):

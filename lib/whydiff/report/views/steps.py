@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from whydiff.report.views_curves import STYLE
-from whydiff.report.views_pictures import CANDIDATE, REFERENCE, blank, legend
+from whydiff.report.views.curves import STYLE
+from whydiff.report.views.pictures import CANDIDATE, REFERENCE, blank, legend
 
 FILL = {"reference": {"color": REFERENCE}, "candidate": {"facecolor": "none", "edgecolor": CANDIDATE, "hatch": "////"}}
 

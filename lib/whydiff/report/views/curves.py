@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.report.views_pictures import CANDIDATE, REFERENCE, blank, legend
+from whydiff.report.views.pictures import CANDIDATE, REFERENCE, blank, legend
 from whydiff.verdict import share
 
 STYLE = {
