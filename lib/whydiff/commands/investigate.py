@@ -20,7 +20,11 @@ def command(
                         "candidate.build.shift=3. May be repeated.", show_default=False)] = None,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Run only this notebook, with or without its "
                     "number. May be repeated.", show_default=False)] = None,
-    jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Notebooks that run at the same time.")] = 1,
+    jobs: Annotated[int | None, typer.Option("--jobs", metavar="N", min=1, help="Notebooks that run at the same time; as cores and "
+                    "memory allow unless given.", show_default=False)] = None,
+    kernels: Annotated[str | None, typer.Option("--kernels", metavar="WAY", help="How kernels start: fork (from one process that has "
+                       "imported everything; Linux), fresh, or auto. Unless given, as $WHYDIFF_KERNELS says, else auto.",
+                       show_default=False)] = None,
     timeout: Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=1, help="The longest a cell may take.")] = 1800,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json.")] = False,
 ) -> int:  # fmt: skip
@@ -30,7 +34,7 @@ def command(
     from whydiff.headless import investigate
 
     with progress() as said:
-        result = investigate(case, out, given, overrides, only or [], jobs, said, timeout=timeout)
+        result = investigate(case, out, given, overrides, only or [], jobs, said, timeout=timeout, kernels=kernels)
     verdict = result.verdict
     if as_json:
         print(verdict.to_json(), end="")
