@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from whydiff.audits.judge import largest
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.engine import modules
 from whydiff.engine.modules import ModuleWalk
+from whydiff.engine.repaired import largest
 from whydiff.evidence.floor import STANDS_OUT
 from whydiff.verdict import where
 

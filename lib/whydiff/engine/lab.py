@@ -58,6 +58,7 @@ class Lab:
         self.exhausted = False  # the runs of a budget are used up
         self.floor_role: str | None = None
         self.declared: list[dict] = []  # what declared precisions cost, place by place
+        self.repaired_all = None  # the run with all causes repaired (engine.repaired)
         self._forced_with = None
         self._autocast: dict[tuple, Trace | None] = {}
         self._twins: dict[tuple, Trace | None] = {}

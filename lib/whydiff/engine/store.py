@@ -12,9 +12,12 @@ import math
 import pathlib
 from collections.abc import Callable, Iterator
 
+from safetensors.torch import load_file, save_file
+
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.engine.api import study as make_study
 from whydiff.engine.lab import Lab
+from whydiff.engine.repaired import Repaired
 from whydiff.engine.rows import Row
 from whydiff.engine.study import Study
 from whydiff.engine.walk import Named
@@ -28,6 +31,7 @@ from whydiff.places import Place
 from whydiff.verdict import Verdict
 
 FILE = "study.json"
+PICTURES = "repaired.safetensors"  # the picture of the run with each cause repaired, and with all
 
 
 def load_or_make(case, folder="", progress: Callable[[str], None] | None = None) -> Study:
@@ -83,10 +87,12 @@ def save_study(study: Study, folder) -> pathlib.Path:
         "rows": [_row(row) for row in study.rows],
         "added": [_row(row) for row in study.added],
         "named": [_named(entry) for entry in study.named],
+        "repaired_all": _repaired(lab.repaired_all),
         "declared": lab.declared,
         "verdict": study.verdict.to_dict(),
         "environment": study.environment,
     }
+    _save_pictures(study, folder / PICTURES)
     path = folder / FILE
     draft = path.with_suffix(".json.part")
     draft.write_text(json.dumps(_plain(data), ensure_ascii=False), encoding="utf-8")
@@ -123,7 +129,11 @@ def load_study(folder, case=None, progress: Callable[[str], None] | None = None)
         for probe, entry in data["layouts"].items()
     }
     rows, added = ([_read_row(entry) for entry in data[key]] for key in ("rows", "added"))
+    pictures = load_file(path.parent / PICTURES) if (path.parent / PICTURES).is_file() else {}
     named = [_read_named(entry, lab) for entry in data["named"]]
+    for number, (entry, kept) in enumerate(zip(named, data["named"], strict=True)):
+        entry.repaired = _read_repaired(kept.get("repaired"), pictures.get(str(number)))
+    lab.repaired_all = _read_repaired(data.get("repaired_all"), pictures.get("all"))
     return Study(restored, lab, rows, added, named, Verdict.from_dict(data["verdict"]), data["environment"])
 
 
@@ -180,7 +190,23 @@ def _named(entry: Named) -> dict:
         "explanations": [dataclasses.asdict(e) | {"covers": sorted(e.covers)} for e in entry.explanations],
         "changes": entry.changes,
         "probes": sorted(entry.probes),
+        "repaired": _repaired(entry.repaired),
     }
+
+
+def _repaired(run: Repaired | None) -> dict | None:
+    return None if run is None else {"rows": [_row(row) for row in run.rows], "put": run.put}
+
+
+def _read_repaired(entry: dict | None, picture) -> Repaired | None:
+    return None if entry is None else Repaired([_read_row(row) for row in entry["rows"]], entry["put"], picture)
+
+
+def _save_pictures(study: Study, path: pathlib.Path) -> None:
+    runs = {str(number): entry.repaired for number, entry in enumerate(study.named)} | {"all": study.lab.repaired_all}
+    pictures = {name: run.picture.contiguous() for name, run in runs.items() if run is not None and run.picture is not None}
+    if pictures:
+        save_file(pictures, path)
 
 
 def _read_named(entry: dict, lab: Lab) -> Named:
