@@ -74,7 +74,7 @@ def _read(folder: pathlib.Path):
     from whydiff.engine.store import FILE, load_study
     from whydiff.engine.study import Study
     from whydiff.evidence.case import make_case
-    from whydiff.evidence.traces.trace import read_trace
+    from whydiff.evidence.traces.reading import read_trace
 
     path = folder / "verdict.json"
     if not path.is_file():

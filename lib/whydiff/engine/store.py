@@ -25,7 +25,8 @@ from whydiff.errors import Trouble
 from whydiff.evidence.case import make_case
 from whydiff.evidence.floor import Floor
 from whydiff.evidence.sides.loading import load_side
-from whydiff.evidence.traces.trace import Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.layouts import Layout
 from whydiff.places import Place
 from whydiff.verdict import Verdict
