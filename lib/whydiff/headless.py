@@ -101,7 +101,7 @@ def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook]
     study.verdict.save(draft)
     said("writing the report")
     write_report(study, draft / "report.html", notebooks=[f"notebooks/{notebook.path.name}" for notebook in chosen],
-                 command=_command(case, final, given, overridden))  # fmt: skip
+                 command=_command(case, final, given, overridden), kept=read_kept(draft, chosen))  # fmt: skip
     return study, failures
 
 
@@ -140,6 +140,12 @@ def read_audits(folder: pathlib.Path, chosen: list[Notebook]) -> list[dict]:
             audit = json.loads(path.read_text(encoding="utf-8"))
             found.append({"name": audit["name"], "verdict": audit["verdict"], "findings": list(audit["findings"])})
     return found
+
+
+def read_kept(folder: pathlib.Path, chosen: list[Notebook]) -> dict[str, dict]:
+    """What notebooks stored beside their findings, by audit."""
+    paths = {notebook.name: folder / "audits" / f"{notebook.name}.json" for notebook in chosen}
+    return {name: json.loads(path.read_text(encoding="utf-8")).get("kept", {}) for name, path in paths.items() if path.is_file()}
 
 
 @contextlib.contextmanager

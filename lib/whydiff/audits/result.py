@@ -26,7 +26,8 @@ class Sentence(str):
 class AuditResult:
     """The answer to one notebook's question; shows itself in a notebook.
 
-    `columns` and `table` are for display; `exhibits` are arrays that the views of `whydiff.report` draw.
+    `columns` and `table` are for display; `exhibits` are arrays that the views of `whydiff.report` draw; `kept` is plain
+    JSON that is stored beside the findings, for the report.
     """
 
     name: str
@@ -36,6 +37,7 @@ class AuditResult:
     columns: tuple[str, ...] = ()
     table: tuple[tuple, ...] = ()
     exhibits: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    kept: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -59,7 +61,8 @@ class AuditResult:
         path = pathlib.Path(out) / "audits" / f"{self.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".json.part")
-        draft.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        kept = {"kept": rounded(dict(self.kept))} if self.kept else {}
+        draft.write_text(json.dumps(self.to_dict() | kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         draft.replace(path)
         return path
 

@@ -12,6 +12,7 @@ import math
 import pathlib
 from collections.abc import Callable, Iterator
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from whydiff.causes.finding import Explanation, Finding
@@ -205,7 +206,8 @@ def _read_repaired(entry: dict | None, picture) -> Repaired | None:
 
 def _save_pictures(study: Study, path: pathlib.Path) -> None:
     runs = {str(number): entry.repaired for number, entry in enumerate(study.named)} | {"all": study.lab.repaired_all}
-    pictures = {name: run.picture.contiguous() for name, run in runs.items() if run is not None and run.picture is not None}
+    made = {name: run.picture for name, run in runs.items() if run is not None and run.picture is not None}
+    pictures = {name: picture.clone(memory_format=torch.contiguous_format) for name, picture in made.items()}
     if pictures:
         save_file(pictures, path)
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.report.views.pictures import CANDIDATE, REFERENCE, blank, legend
+from whydiff.report.views.colours import CANDIDATE, REFERENCE
+from whydiff.report.views.pictures import blank, legend
 from whydiff.verdict import share
 
 STYLE = {
@@ -60,28 +61,28 @@ def stage_strip(ax, strip, limit: float = STANDS_OUT):
         edgecolor="grey",
         hatch="////",
         linewidth=0.6,
-        label="whole runs (inherited and added)",
+        label="whole runs: inherited and added",
     )
     ax.barh(place, [_clipped(e[2], low, high) for e in strip], left=0, height=0.4, color=REFERENCE, label="added on equal inputs")
     ax.axvline(limit, color="black", linestyle="--", linewidth=1.2, label=f"stands out: {limit:g} floors")
     for i, entry in enumerate(strip):
         if entry[3]:
-            ax.annotate("  first divergence", (_clipped(entry[1], low, high), i), va="center", fontweight="bold")
+            ax.annotate("  ◀ first divergence", (_clipped(entry[1], low, high), i), va="center", fontweight="bold")
     ax.set_xscale("log")
     ax.set(
-        xlim=(low, high * 30),
+        xlim=(low, high * 1e3),
         xlabel="difference in noise floors (1 = rounding)",
         title="Who adds a difference, and who only inherits one",
     )
     ax.set_yticks(place, probes)
     ax.invert_yaxis()
-    below(ax, 0.12)
+    below(ax, 0.12, fontsize="small")
     return ax
 
 
-def below(ax, distance: float = 0.2):
+def below(ax, distance: float = 0.2, **style):
     """The legend under the axes, where it covers nothing."""
-    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=3)
+    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=3, **style)
 
 
 def _clipped(value, low: float, high: float) -> float:
@@ -105,7 +106,7 @@ def growth(ax, growth: dict):
     if growth.get("floor"):
         steps, values = zip(*growth["floor"], strict=True)
         ax.fill_between(
-            steps, tiny, [max(v, tiny) for v in values], color="grey", alpha=0.3, hatch="..", linewidth=0, label="within noise"
+            steps, tiny, [max(v, tiny) for v in values], color="grey", alpha=0.3, linewidth=0, label="within noise"
         )
     ax.set_yscale("log")
     ax.set(
