@@ -24,15 +24,15 @@ def command(
                      "itself one at a time where both do not fit. Then modules are not looked into.", show_default=False)] = None,
 ) -> int:  # fmt: skip
     """Why do the two sides of CASE differ? The verdict alone, in seconds."""
-    overrides = key_values(settings, "--set")
+    from whydiff.evidence.case import load_case
+
+    loaded = load_case(case, key_values(settings, "--set"))  # before torch is imported: what is wrong with a case is said at once
     if dry_run:
-        return _dry_run(case, overrides, as_json)
+        return _dry_run(loaded, as_json)
     from whydiff.engine.api import study
     from whydiff.engine.budget import at_most
     from whydiff.engine.expectation import exit_status, shortfall
-    from whydiff.evidence.case import load_case
 
-    loaded = load_case(case, overrides)
     with progress() as said:
         with at_most(budget):
             measured = study(loaded, progress=said, apart=apart)
@@ -49,11 +49,10 @@ def command(
     return exit_status(verdict, loaded.expect)
 
 
-def _dry_run(case: str, overrides: dict, as_json: bool) -> int:
+def _dry_run(case, as_json: bool) -> int:
     from whydiff.engine.budget import planned_runs
-    from whydiff.evidence.case import load_case
 
-    plan = planned_runs(load_case(case, overrides))
+    plan = planned_runs(case)
     if as_json:
         print(json.dumps(plan, indent=1))
     else:

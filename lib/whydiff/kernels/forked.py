@@ -15,15 +15,15 @@ CUDA_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"  # whether there is a GPU is asked 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
-def become(request: dict, descriptors: list[int], random_state) -> None:
-    """Never returns. `random_state`: torch's, as its import left it, for that is where an unseeded notebook begins."""
+def become(request: dict, descriptors: list[int]) -> None:
+    """Never returns. `request` is what the client asked for, `descriptors` its stdin, stdout and stderr."""
     status = 1
     try:
         _leave_server(descriptors)
         os.chdir(request["cwd"])
         os.environ.pop(CUDA_CHECK, None)
         os.environ.update(request["env"])
-        _restart_randomness(random_state)
+        _seed_by_the_machine()
         status = _kernel(request["argv"])
         atexit._run_exitfuncs()
     except BaseException:
@@ -45,13 +45,13 @@ def _leave_server(descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
-def _restart_randomness(random_state) -> None:
-    """A fresh process seeds `random` and numpy by the machine, and torch always alike."""
+def _seed_by_the_machine() -> None:
+    """What a fresh process finds when it first draws; else all forks would draw the same."""
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    if random_state is not None:
-        sys.modules["torch"].set_rng_state(random_state)
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()
 
 
 def _kernel(argv: list[str]) -> int:

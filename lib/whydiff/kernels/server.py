@@ -24,8 +24,8 @@ _PATIENCE = 10.0  # seconds in which a client must have said what it wants
 class Server:
     """`before`: the environment that the imports saw; a kernel that is to have another one cannot be a fork."""
 
-    def __init__(self, listener: socket.socket, before: dict[str, str], random_state):
-        self.listener, self.before, self.random_state = listener, before, random_state
+    def __init__(self, listener: socket.socket, before: dict[str, str]):
+        self.listener, self.before = listener, before
         self.after = dict(os.environ)  # imports set some variables of their own, and would in a fresh kernel
         self.kernels: dict[int, socket.socket] = {}
         self.selector = selectors.DefaultSelector()
@@ -74,7 +74,7 @@ class Server:
             for held in (self.listener, connection, *self.kernels.values()):
                 held.close()
             self.selector.close()
-            become(request, descriptors, self.random_state)
+            become(request, descriptors)
         self.kernels[pid] = connection
         self.selector.register(connection, selectors.EVENT_READ, self.left)
         with contextlib.suppress(OSError):
@@ -118,11 +118,8 @@ def main(path: str) -> None:
     listener.listen(64)
     import gc
 
-    import torch
-
     from whydiff.kernels.preload import also, preload, unfit
 
-    random_state = torch.get_rng_state()
     preload()
     line = sys.stdin.buffer.readline()
     if not line:
@@ -134,7 +131,7 @@ def main(path: str) -> None:
         return
     gc.collect()
     gc.freeze()
-    Server(listener, before, random_state).serve()
+    Server(listener, before).serve()
 
 
 if __name__ == "__main__":
