@@ -11,6 +11,7 @@ import pydantic
 
 from whydiff import limits
 from whydiff.errors import Trouble, did_you_mean
+from whydiff.evidence.case_bundle import refuse_what_runs
 
 DECLARABLE = ("dtype", "attention", "quantization", "compile", "tf32", "cache")
 Verdicts = Literal["same", "within_noise", "precision", "different", "incomparable", "vacuous"]
@@ -171,6 +172,7 @@ def load_case(path, overrides: dict[str, Any] | None = None) -> Case:
         set_key(data, key, value, str(path))
     case = make_case(data, str(path))
     case.path = str(path.resolve())
+    refuse_what_runs(case, path)
     return case
 
 
