@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from whydiff.errors import Trouble
-from whydiff.notebooks import Notebook, check_parameters, choose, run_all
+from whydiff.kernels.warm import kernel_command, warming, way_of
+from whydiff.notebooks import Notebook, check_parameters, choose, own_kernel, run_all
 from whydiff.verdict import Verdict
+from whydiff.workers import started
 
 STUDY = "study"  # DIR/study: what the notebooks read instead of running the diagnosis again
+MOST_JOBS = 4  # unless more are asked for: each kernel may load both sides, and ten notebooks are soon done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +34,14 @@ class Investigation:
 
 
 def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, overrides: dict[str, Any] | None = None,
-                only: list[str] = (), jobs: int = 1, said: Callable[[str], None] = lambda text: None,
-                timeout: int = 1800, folder=None) -> Investigation:  # fmt: skip
+                only: list[str] = (), jobs: int | None = None, said: Callable[[str], None] = lambda text: None,
+                timeout: int = 1800, folder=None, kernels: str | None = None) -> Investigation:  # fmt: skip
     """Diagnose a case once, run the notebooks over it, and write verdict, report, notebooks and traces into `out`.
 
     `out` is `reports/<case>/` unless given; what is there stays until all is written. `parameters` go to the notebooks
     that declare them, `only` are notebook names with or without number, `folder` holds the notebooks (the checkout's).
+    `jobs` notebooks run at a time: unless given, as many as there are cores, and as memory holds both sides; `kernels` is
+    "fork", "fresh" or "auto" (the variable WHYDIFF_KERNELS, else forked where that works).
     Bad input raises Trouble before anything runs; a notebook that fails is reported in `failures`.
     """
     from whydiff.evidence.case import load_case
@@ -45,14 +50,38 @@ def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, o
     chosen = choose(only, folder)
     given = check_parameters(chosen, dict(parameters or {}), reserved=("case", "out", "study_from"))
     chosen, given = with_their_files(chosen, given, bool(only), said)
+    way_of(kernels)
     final = pathlib.Path(out) if out else pathlib.Path("reports") / case.name
-    with published(final) as draft:
-        study, failures = _fill(case, draft, final.absolute(), chosen, given, bool(overrides), jobs, said, timeout)
+    # What runs the notebooks starts now, and imports while the diagnosis runs.
+    with published(final) as draft, own_kernel() as use_kernel, warming(kernels) as warm, started(_jobs(jobs, chosen)) as workers:
+
+        def run(study, notebooks: pathlib.Path, ours: dict[str, Any]) -> list[str]:
+            fitting = workers if jobs else workers[: _fitting(study.lab)]
+            command, reason = kernel_command(warm, kernels)
+            use_kernel(command)
+            if reason:
+                said(f"kernels are started afresh: {reason}")
+            return run_all(chosen, notebooks, ours, given, workers=fitting, timeout=timeout, said=said)
+
+        study, failures = _fill(case, draft, final.absolute(), chosen, given, bool(overrides), run, said)
     notebooks = [final / "notebooks" / notebook.path.name for notebook in chosen]
     return Investigation(study.verdict, final, final / "report.html", [n for n in notebooks if n.exists()], failures, case.expect)
 
 
-def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook], given, overridden: bool, jobs, said, timeout):
+def _jobs(asked: int | None, chosen: list[Notebook]) -> int:
+    """How many notebooks may run at a time, as far as can be said before the sides are loaded."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(asked or min(cores, MOST_JOBS), len(chosen))
+
+
+def _fitting(lab) -> int:
+    """How many kernels may load both sides at a time: at least one, and one alone where both do not fit."""
+    from whydiff.evidence.sides.memory import room_for
+
+    return 1 if lab.apart else max(1, room_for(side for side in lab.sides.values() if side is not None))
+
+
+def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook], given, overridden: bool, run, said):
     from whydiff.audits.table import AUDITS
     from whydiff.engine.api import study as make_study
     from whydiff.report.html import write_report
@@ -65,7 +94,7 @@ def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook]
     ours = {name: "" for audit in AUDITS for name in audit.files} | {"case": str(effective), "out": str(draft)}
     if _store_study(study, draft / STUDY):
         ours["study_from"] = str(draft / STUDY)
-    failures = run_all(chosen, draft / "notebooks", ours, given, jobs=jobs, timeout=timeout, said=said)
+    failures = run(study, draft / "notebooks", ours)
     _repoint(draft, final)
     study.verdict.audits = read_audits(draft, chosen)
     study.verdict.notes += [f"{failure}." for failure in failures]

@@ -14,7 +14,8 @@ from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp
 from whydiff.evidence.readers import read_evidence
 from whydiff.evidence.recording.recorder import NOTHING, Recorder
 from whydiff.evidence.sides.loading import load_side
-from whydiff.evidence.sides.runnable import RunnableSide, leaves_room
+from whydiff.evidence.sides.memory import leaves_room
+from whydiff.evidence.sides.runnable import RunnableSide
 from whydiff.evidence.surroundings.configurations import configurations
 from whydiff.evidence.traces.image_file import image_trace
 from whydiff.evidence.traces.trace import Trace

@@ -50,8 +50,8 @@ def _quietened(lab, other: str) -> None:
     quieter = of(lab, other, lab.repeats[other])
     lowered = [quieten(lab.floor.added, quieter.added), quieten(lab.floor.inherited, quieter.inherited)]
     if any(lowered):
-        lab.notes.append(f"{lab.floor_role} computes more coarsely inside than its tensors' types say; where the {other}'s own noise floor "
-                         "is lower, that one counts")  # fmt: skip
+        lab.notes.append(f"rounding inside the {lab.floor_role} is coarser than the types of its tensors account for (autocast, or a kernel "
+                         f"in half precision); where the {other}'s own noise floor is lower, differences are held against that one")  # fmt: skip
 
 
 def alike(one: Trace, other: Trace) -> bool:

@@ -26,7 +26,9 @@ from whydiff.errors import Trouble
 from whydiff.evidence.case import make_case
 from whydiff.evidence.floor import Floor
 from whydiff.evidence.sides.loading import load_side
-from whydiff.evidence.traces.trace import Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.strangers import reading
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.layouts import Layout
 from whydiff.places import Place
 from whydiff.verdict import Verdict
@@ -106,14 +108,22 @@ def load_study(folder, case=None, progress: Callable[[str], None] | None = None)
     path = pathlib.Path(folder) / FILE
     if not path.is_file():
         raise Trouble(f"{path} does not exist; leave study_from empty to run the diagnosis here.")
-    try:
+    remedy = "Remove the folder and run the diagnosis again."
+    with reading(path, "whole", remedy):
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Trouble(f"{path}: not whole ({error}). Remove the folder and run the diagnosis again.") from None
+        data["name"], data["traces"].items()
     if case is not None and pathlib.Path(str(case)).stem != data["name"]:
         raise Trouble(
             f"{path} is the study of {data['name']}, not of {pathlib.Path(str(case)).stem}. Name another folder in study_from."
         )
+    for role, name in data["traces"].items():
+        if name not in (f"../traces/{role}", f"traces/{role}"):
+            raise Trouble(f"{path}: the trace of {role} lies elsewhere ({str(name)[:100]}). {remedy}")
+    with reading(path, "a study that can be read", remedy):
+        return _restored(path, data, progress)
+
+
+def _restored(path: pathlib.Path, data: dict, progress: Callable[[str], None] | None) -> Study:
     restored = make_case(data["case"], str(path))
     restored.path = data["path"] or None
     lab = Lab(restored, progress or (lambda text: None))

@@ -132,8 +132,12 @@ class Sketch:
             values = torch.frombuffer(bytearray(base64.b64decode(held["values"])), dtype=torch.float32)
             if len(values) != SIZE:
                 raise ValueError(f"a sketch of {len(values)} numbers where {SIZE} were promised")
-            return cls(values, int(held["count"]), float(held["mean"]), float(held["norm"]), list(held["quantiles"]), int(held["unordered"]))
-        except (KeyError, TypeError) as error:
+            made = cls(values, int(held["count"]), float(held["mean"]), float(held["norm"]), [float(q) for q in held["quantiles"]],
+                       int(held["unordered"]))  # fmt: skip
+            if not (0 <= made.count < 2**63 and math.isfinite(made.mean) and 0 <= made.norm < math.inf):
+                raise ValueError(f"{made.count} values of mean {made.mean:g} and norm {made.norm:g}")
+            return made
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"no sketch ({type(error).__name__}: {error})") from None
 
 

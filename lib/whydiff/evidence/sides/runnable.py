@@ -17,7 +17,6 @@ import torch
 from whydiff.errors import Trouble, did_you_mean, where_raised
 from whydiff.evidence.floor import shaking
 from whydiff.evidence.recording.recorder import Recorder
-from whydiff.evidence.sides.memory import free_bytes
 from whydiff.evidence.surroundings.checksums import checksums
 from whydiff.evidence.surroundings.configurations import configurations
 from whydiff.evidence.surroundings.environment import versions
@@ -40,7 +39,6 @@ SYNONYMS = {
 }
 
 
-HEADROOM = 1.25  # of a side's weights: what running them takes besides
 SIDE_MODULE = "whydiff_side_"  # how the modules of sides are called in sys.modules
 
 
@@ -220,15 +218,6 @@ class RunnableSide:
         return {"package": package, "version": package_version(package), "name": f"{module}.{kind.__qualname__}",
                 "code": code_fingerprint(self.subject), "entry": self.entry, "components": configurations(self.subject),
                 "build": {k: v if _plain(v) else str(v) for k, v in self.build.items()}}  # fmt: skip
-
-
-def leaves_room(side: RunnableSide) -> bool:
-    """Is there memory for another side as large as this one, which is loaded?"""
-    tensors = {t.data_ptr(): t for m in side.components.values() if isinstance(m, torch.nn.Module) for t in (*m.parameters(), *m.buffers())}
-    by_device: dict[torch.device, int] = {}
-    for tensor in tensors.values():
-        by_device[tensor.device] = by_device.get(tensor.device, 0) + tensor.numel() * tensor.element_size()
-    return all(held * HEADROOM < free_bytes(device) for device, held in by_device.items() if device.type != "meta")
 
 
 @contextlib.contextmanager
