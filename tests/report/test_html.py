@@ -151,7 +151,8 @@ def test_the_cause_with_the_largest_share_of_the_image_comes_first(undrawn):
 def test_the_headline_says_what_is_wrong_and_how_one_knows():
     study = repaired(make_study(causes=[a_cause("its sigmas are shifted")], text="port"), "shift-constant")
     study.case.reference.name = "diffusers"
-    assert said(study) == "Port makes another picture than diffusers because its sigmas are shifted; with it undone, both pictures are equal bit for bit."
+    assert said(study) == ("Port makes another picture than diffusers because its sigmas are shifted; with it undone, both pictures are "
+                           "equal bit for bit.")
 
 
 def test_two_causes_are_counted_and_what_they_leave_is_said():
@@ -169,7 +170,7 @@ def test_the_pictures_lead_from_the_candidate_s_over_each_repair_to_the_referenc
     text = render(repaired(make_study(causes=[a_cause(), a_cause(id="seed")]), "shift-constant", "seed"))
     story = text[text.index('class="story"') :].partition("</div>")[0]
     shown = [attrs["alt"] for tag, attrs in Page(story).tags if tag == "img"]
-    assert shown == ["Picture: plain, as it runs", "Picture: shift-constant undone", "Picture: seed undone", "Picture: all 2 causes undone", "Picture: plain"]
+    assert shown == [f"Picture: {words}" for words in ("plain, as it runs", "shift-constant undone", "seed undone", "all 2 causes undone", "plain")]
 
 
 def test_modules_fold_and_the_one_that_departs_is_in_sight(undrawn):
