@@ -151,7 +151,7 @@ def test_the_cause_with_the_largest_share_of_the_image_comes_first(undrawn):
 def test_the_headline_says_what_is_wrong_and_how_one_knows():
     study = repaired(make_study(causes=[a_cause("its sigmas are shifted")], text="port"), "shift-constant")
     study.case.reference.name = "diffusers"
-    assert said(study) == ("Port makes another picture than diffusers because its sigmas are shifted; with it undone, both pictures are "
+    assert said(study) == ("Port makes another picture than diffusers because its sigmas are shifted; with it undone, the pictures are "
                            "equal bit for bit.")
 
 
@@ -159,7 +159,7 @@ def test_two_causes_are_counted_and_what_they_leave_is_said():
     causes = [a_cause("one"), a_cause("two", id="seed")]
     ids = [cause.id for cause in causes]
     assert said(repaired(make_study(causes=causes), *ids, left=0.3)).endswith("for 2 reasons; with both undone, a difference is left.")
-    assert said(repaired(make_study(causes=causes), *ids, left=1e-7)).endswith("with both undone, both pictures agree to within noise.")
+    assert said(repaired(make_study(causes=causes), *ids, left=1e-7)).endswith("with both undone, the pictures agree to within noise.")
 
 
 def test_nothing_is_claimed_of_repairs_that_were_not_run():

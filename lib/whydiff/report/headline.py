@@ -38,10 +38,10 @@ def _proof(verdict, repairs: list, did: str) -> str:
     if not repairs or not causes or (causes > 1 and not repairs[-1].undone.startswith("all ")):
         return ""
     undone = "with it undone" if causes == 1 else "with both undone" if causes == 2 else f"with all {causes} undone"
-    both = "both pictures" if "picture" in did else "both sides"
+    they = "the pictures" if "picture" in did else "the sides"
     if repairs[-1].equal:
-        return f"; {undone}, {both} are equal bit for bit"
-    return f"; {undone}, {both} agree to within noise" if repairs[-1].agrees else f"; {undone}, a difference is left"
+        return f"; {undone}, {they} are equal bit for bit"
+    return f"; {undone}, {they} agree to within noise" if repairs[-1].agrees else f"; {undone}, a difference is left"
 
 
 def pictures_differ(study) -> bool:
