@@ -198,6 +198,13 @@ def test_padding_and_what_a_mask_hides_are_hatched_under_the_tokens(ax):
     assert len({box.get_hatch() for box in ax.patches}) == 2
 
 
+def test_the_end_of_a_row_of_repairs_is_never_left_out():
+    figure, axes = plt.subplots(1, 3)
+    views.repaired_pictures(axes, [(name, "", picture) for name in ("as it runs", "one", "two", "all", "reference")])
+    assert [ax.get_title() for ax in axes] == ["as it runs", "all", "reference"]
+    plt.close(figure)
+
+
 def test_a_contact_sheet_has_a_square_for_each_case_and_a_thick_frame_where_they_differ():
     figure = plt.figure()
     items = [{"title": "one $", "verdict": "different", "words": "seed", "reference": picture, "candidate": film},
