@@ -76,13 +76,13 @@ def stage_strip(ax, strip, limit: float = STANDS_OUT):
     )
     ax.set_yticks(place, probes)
     ax.invert_yaxis()
-    below(ax, 0.12, fontsize="small")
+    below(ax, 0.12, columns=2)
     return ax
 
 
-def below(ax, distance: float = 0.2, **style):
+def below(ax, distance: float = 0.2, columns: int = 3):
     """The legend under the axes, where it covers nothing."""
-    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=3, **style)
+    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=columns)
 
 
 def _clipped(value, low: float, high: float) -> float:

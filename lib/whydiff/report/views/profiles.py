@@ -18,6 +18,7 @@ def error_profiles(axes, profile: list[dict], place: str = ""):
     for ax, entry in zip(axes, profile, strict=False):
         shares, width = entry["shares"], entry["size"] / len(entry["shares"])
         ax.bar([(i + 0.5) * width - 0.5 for i in range(len(shares))], shares, 0.85 * width, color=REFERENCE)
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel=f"{entry['axis']} ({entry['size']})", xlim=(-0.5, entry["size"] - 0.5), ylim=(0, None))
     axes[0].set_ylabel("share of the squared error")
     if profile and place:
