@@ -1,89 +1,87 @@
 """Tensors that lie in files larger than memory: mapped, not read, so that what was looked at can leave memory again.
 
 The system counts mapped pages as resident until they are let go. `read_ahead` asks for a stretch before it is used and lets it go
-afterwards; `let_go` does the latter for a whole tensor. Both do nothing for tensors in ordinary memory, which cannot be told by
-looking at them: only mappings made here are known, by their addresses.
+afterwards, `let_go` a whole tensor. Both do nothing for tensors in ordinary memory, whose values would be lost: only storages that
+were made here are told so, by a mark that they carry. Writing to a mapped tensor is not allowed for.
 """
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import ctypes
+import functools
 import mmap
-import threading
-import weakref
+import os
 
 import torch
 from torch import Tensor
 
+LARGE = 1 << 28  # bytes of files from which on it is worth reading a page again where it is needed again
 _AHEAD = 1 << 24  # bytes that are asked for beyond those that are used
-
-_lock = threading.RLock()
-_starts: list[int] = []  # addresses of mappings, sorted
-_mappings: dict[int, weakref.ref] = {}
+_MARK = "_mapped_by_whydiff"
 
 
-def known(mapping: mmap.mmap) -> mmap.mmap:
-    """Remember a mapping of a file that nobody writes to, as long as something uses it."""
-    start = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
-    with _lock:
-        if start not in _mappings:
-            bisect.insort(_starts, start)
-        _mappings[start] = weakref.ref(mapping, lambda _: _forget(start))
-    return mapping
+def map_bytes(path, *, leaves: bool = False) -> Tensor:
+    """A file as uint8. `leaves`: its pages are to leave memory after use, as those of large files should. Raises OSError."""
+    size = os.path.getsize(path)
+    storage = torch.UntypedStorage.from_file(os.fspath(path), False, size) if size else torch.UntypedStorage(0)
+    setattr(storage, _MARK, leaves and size > 0)
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
-def map_file(path) -> mmap.mmap:
-    """A file as memory of its own: writing to it would change this process's copy alone."""
-    with open(path, "rb") as file:
-        return known(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+def large(paths) -> bool:
+    """Are files together so large that their pages should leave?"""
+    return sum(os.path.getsize(path) for path in paths) >= LARGE
 
 
 @contextlib.contextmanager
 def read_ahead(a: Tensor, b: Tensor, start: int, stop: int):
-    """For the time that flat elements `start` to `stop` of two contiguous tensors are used."""
-    stretches = [found for t in (a, b) if t.is_contiguous() and (found := _stretch(t, start, stop)) is not None]
-    for mapping, first, last in stretches:
-        _advise(mapping, "MADV_WILLNEED", first, last + _AHEAD)
+    """For the time that flat elements `start` to `stop` of two tensors are used; of one that is not contiguous, nothing is done."""
+    stretches = [(t.data_ptr() + start * t.element_size(), t.data_ptr() + stop * t.element_size(), t)
+                 for t in (a, b) if _leaves(t) and t.is_contiguous()]  # fmt: skip
+    for first, last, tensor in stretches:
+        _advise("MADV_WILLNEED", first, last + _AHEAD, tensor)
     yield
-    for mapping, first, last in stretches:
-        _advise(mapping, "MADV_DONTNEED", first, last)
+    for first, last, tensor in stretches:
+        _advise("MADV_DONTNEED", first, last, tensor)
+
+
+def ask_for(*tensors: Tensor) -> None:
+    """The first values will be needed soon."""
+    for tensor in tensors:
+        if _leaves(tensor) and tensor.numel():
+            _advise("MADV_WILLNEED", tensor.data_ptr(), tensor.data_ptr() + _AHEAD, tensor)
 
 
 def let_go(*tensors: Tensor) -> None:
     """The values are not needed for now; where they are again, they are read from the file again."""
     for tensor in tensors:
-        if _starts and tensor.device.type == "cpu" and tensor.layout is torch.strided and tensor.numel():
+        if _leaves(tensor) and tensor.numel():
             span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-            if (found := _stretch(tensor, 0, span)) is not None:
-                _advise(found[0], "MADV_DONTNEED", *found[1:])
+            _advise("MADV_DONTNEED", tensor.data_ptr(), tensor.data_ptr() + span * tensor.element_size(), tensor)
 
 
-def _stretch(tensor: Tensor, start: int, stop: int) -> tuple[mmap.mmap, int, int] | None:
-    """(mapping, first byte, last byte in it) of elements in memory order, if they lie in a mapping."""
-    if not _starts:
+def _leaves(tensor) -> bool:
+    """Does it lie in a mapping made here, whose pages are to leave?"""
+    if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        return False
+    return getattr(tensor.untyped_storage(), _MARK, False)
+
+
+def _advise(advice: str, first: int, last: int, tensor: Tensor) -> None:
+    """Tell the system about a range of addresses of a tensor's mapping; where it does not listen, memory grows."""
+    storage = tensor.untyped_storage()
+    first -= first % mmap.PAGESIZE  # a mapping begins with a page
+    last = min(last, storage.data_ptr() + storage.nbytes())
+    if (madvise := _madvise()) is not None and first < last:
+        madvise(first, last - first, getattr(mmap, advice))
+
+
+@functools.cache
+def _madvise():
+    try:
+        found = ctypes.CDLL(None).madvise
+    except (AttributeError, OSError, TypeError):  # no such system
         return None
-    width, base = tensor.element_size(), tensor.data_ptr()
-    with _lock:
-        at = bisect.bisect_right(_starts, base) - 1
-        mapping = _mappings[_starts[at]]() if at >= 0 else None
-        if mapping is None or base >= _starts[at] + len(mapping):
-            return None
-        first = base - _starts[at]
-    return mapping, first + start * width, first + stop * width
-
-
-def _advise(mapping: mmap.mmap, advice: str, first: int, last: int) -> None:
-    first -= first % mmap.PAGESIZE
-    last = min(last, len(mapping))
-    if hasattr(mmap, advice) and first < last:  # not on every system: there memory grows
-        mapping.madvise(getattr(mmap, advice), first, last - first)
-
-
-def _forget(start: int) -> None:
-    with _lock:
-        _mappings.pop(start, None)
-        at = bisect.bisect_left(_starts, start)
-        if at < len(_starts) and _starts[at] == start:
-            del _starts[at]
+    found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return found if hasattr(mmap, "MADV_DONTNEED") else None

@@ -8,6 +8,8 @@ import torch
 
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces.archives import is_archive
+from whydiff.evidence.traces.mapped_files import map_array, map_tensors
+from whydiff.measure.mapped import large
 
 TENSORS = (".pt", ".pth", ".bin", ".npy", ".npz", ".safetensors")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -96,6 +98,8 @@ def _numpy(path: pathlib.Path) -> dict[str, torch.Tensor]:
 
     from whydiff.measure.tensors import as_tensor
 
+    if path.suffix.lower() == ".npy" and (found := map_array(path)) is not None:
+        return {"": found}
     try:
         held = np.load(path, allow_pickle=False)
         arrays = {"": held} if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
@@ -106,10 +110,9 @@ def _numpy(path: pathlib.Path) -> dict[str, torch.Tensor]:
 
 def _safetensors(path: pathlib.Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return map_tensors(path, leaves=large([path]))
     except (SafetensorError, ValueError, OSError, KeyError) as error:
         raise Trouble(f"{path}: not a whole safetensors file ({_first_line(error)}). It was cut short or is damaged: "
                       "copy it again, or save it again.") from None  # fmt: skip

@@ -17,6 +17,7 @@ from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces import figured
 from whydiff.evidence.traces.archives import is_archive, unpacked
 from whydiff.evidence.traces.tensor_files import tensor_sha256
+from whydiff.measure import mapped
 from whydiff.measure.sketches import Moments, Sketch, deviation, moments, numbers, sketch_of
 from whydiff.places import Place, walk_key
 
@@ -49,7 +50,6 @@ class Event:
     tensor: torch.Tensor
     device: str = "cpu"
     component: str | None = None
-
     injected: bool = False  # the run went on with another side's value
 
     def to_line(self, stats: dict | None = None) -> dict:
@@ -177,6 +177,7 @@ def read_trace(folder) -> Trace:
         raise Trouble(f"{path}: no trace there. A trace is a folder with trace.jsonl; `whydiff record` makes one.")
     trace = Trace(complete=False)
     files: dict[str, dict] = {}
+    leaves = mapped.large(path.parent.glob("*.safetensors"))
     whole = path.read_text(encoding="utf-8", errors="replace")
     texts = whole.split("\n")
     for number, text in enumerate(texts, 1):
@@ -192,7 +193,7 @@ def read_trace(folder) -> Trace:
         if not isinstance(line, dict):
             raise Trouble(f"{path}, line {number}: expected an object, found {type(line).__name__}.")
         if "probe" in line:
-            _read_event(trace, line, path, number, files)
+            _read_event(trace, line, path, number, files, leaves)
         else:
             _read_about(trace, line, f"{path}, line {number}")
     return trace
@@ -239,7 +240,7 @@ def _absent(held, where: str) -> set[Place]:
         raise Trouble(f"{where}: absent is {held!r}; expected a list of places.") from None
 
 
-def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files: dict) -> None:
+def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files: dict, leaves: bool) -> None:
     where = f"{path}, line {number}"
     wrong = next((k for k, kinds in _KINDS.items() if line.get(k) is not None and not isinstance(line[k], kinds)), None)
     if wrong is not None:
@@ -257,7 +258,7 @@ def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files
     if pathlib.PurePath(str(name)).name != name:
         raise Trouble(f"{where}: file {name!r} points outside the trace folder.")
     if name not in files:
-        files[name] = _open_tensors(path.parent / name, where)
+        files[name] = _open_tensors(path.parent / name, where, leaves)
     key = str(key)
     if key not in files[name]:
         raise Trouble(f"{where}: {name} holds no tensor {key!r}.{did_you_mean(key, files[name])}")
@@ -285,14 +286,15 @@ def _read_figures(line: dict, place: Place, where: str, about: dict) -> figured.
         raise Trouble(f"{where}: the stats of {place} cannot be read: {error}.") from None
 
 
-def _open_tensors(path: pathlib.Path, where: str) -> dict[str, torch.Tensor]:
+def _open_tensors(path: pathlib.Path, where: str, leaves: bool) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+
+    from whydiff.evidence.traces.mapped_files import map_tensors
 
     if not path.is_file():
         raise Trouble(f"{where}: {path.name} is missing. Copy the whole trace folder, or record again.")
     try:
-        return load_file(path)
+        return map_tensors(path, leaves=leaves)
     except (SafetensorError, ValueError, OSError, KeyError) as error:
         raise Trouble(f"{path}: not a whole safetensors file ({error}). It was cut short or is damaged: "
                       "copy it again, or record again.") from None  # fmt: skip
