@@ -10,6 +10,7 @@ from whydiff import limits
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces.archives import is_archive
 from whydiff.evidence.traces.image_file import read_image
+from whydiff.evidence.traces.mapped_files import map_array
 from whydiff.evidence.traces.strangers import reading, regular
 from whydiff.evidence.traces.usable import from_safetensors, usable
 
@@ -130,6 +131,8 @@ def _numpy(path: pathlib.Path) -> dict[str, torch.Tensor]:
         else:
             with path.open("rb") as file:
                 _check_header(file, whole, path, "")
+            if (found := map_array(path)) is not None:
+                return {"": found}
         held = np.load(path, allow_pickle=False)
         arrays = {"": held} if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
         return {name: as_tensor(array, f"{path} {name}".strip()) for name, array in arrays.items()}

@@ -47,7 +47,6 @@ class Event:
     tensor: torch.Tensor
     device: str = "cpu"
     component: str | None = None
-
     injected: bool = False  # the run went on with another side's value
     held: object = None  # what places that show one tensor share: see recording/copies.py
 
