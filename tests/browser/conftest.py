@@ -1,5 +1,6 @@
 """A real browser: the machine's Chromium, driven by Playwright. Without one these tests are skipped, and `.ci/run` installs it."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -32,9 +33,16 @@ def chromium():
 
 @pytest.fixture
 def page(chromium):
-    """A fresh page of 1280 by 900 that keeps what went wrong: `page.complaints` has console errors, uncaught exceptions and
-    requests that would leave the machine. A test that opened a page ends by asking that there are none."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    """A fresh page of 1280 by 900, watched."""
+    with watched(chromium, 900) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def watched(chromium, height: int):
+    """A page that keeps what went wrong: `page.complaints` has console errors, uncaught exceptions and requests that would leave
+    the machine. A test that opened a page ends by asking that there are none."""
+    context = chromium.new_context(viewport={"width": 1280, "height": height})
     page = context.new_page()
     page.complaints = []
     page.on("console", lambda said: said.type == "error" and page.complaints.append(f"console: {said.text}"))
@@ -63,9 +71,12 @@ def lab(chromium, tmp_path_factory):
         link = served / path.relative_to(ROOT)
         if not link.exists():
             link.symlink_to(path)
-    news = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    news.parent.mkdir(parents=True)
-    news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    settings = {"apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+                "notebook-extension/tracker": '{"windowingMode": "none"}'}  # so that every cell is on the page  # fmt: skip
+    for name, text in settings.items():
+        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
     own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
            "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}  # fmt: skip
     with socket.socket() as free:

@@ -4,14 +4,15 @@ import pathlib
 
 import nbformat
 import pytest
+from conftest import watched
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.slow
 PICTURES = pathlib.Path(__file__).resolve().parents[2] / "reports" / "browser"
 IDLE = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-DONE = """() => { const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
-  for (let i = 0; i < cells.length; i++) { const cell = cells.get(i); if (cell.type === 'code' && cell.executionCount === null) return false; }
-  return (%s)(); }""" % IDLE
+DONE = """() => { const { sessionContext, content } = window.jupyterapp.shell.currentWidget, cells = content.model.cells;
+  const waiting = [...Array(cells.length).keys()].some(i => cells.get(i).type === 'code' && cells.get(i).executionCount === null);
+  return !waiting && sessionContext.session.kernel.status === 'idle'; }"""
 WAIT = 120_000
 
 
@@ -38,32 +39,69 @@ def keep(page, where, name: str):
     where.screenshot(path=PICTURES / f"{name}.png")
 
 
-def save(page):
-    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-
-
 def quiet(page):
     """What went wrong on the page. Lab asks its server for settings that are not there yet, and Chromium calls that an error."""
     return [line for line in page.complaints if "Failed to load resource" not in line]
 
 
-@pytest.fixture
-def wide(page):
-    page.set_viewport_size({"width": 1280, "height": 1000})
-    page.set_default_timeout(20_000)
-    return page
-
-
-def test_in_lab_the_workbook_is_explored_by_keyboard_and_mouse(wide, lab):
-    page = wide
+@pytest.fixture(scope="module")
+def workbook(chromium, lab):
+    """A page with `00_start_here` run in Lab and saved as it was then, and the path of a copy that nobody trusts."""
     (lab[1] / "data" / "cases" / "broken.yaml").write_text("title: broken\nreference: {trace: nowhere}\ncandidate: {trace: nowhere}\n")
-    opened(page, lab, "00_start_here.ipynb")
-    run_all(page)
+    with watched(chromium, 1500) as page:
+        page.set_default_timeout(30_000)
+        opened(page, lab, "00_start_here.ipynb")
+        run_all(page)
+        page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+        copy = lab[1] / "notebooks" / "copy.ipynb"
+        notebook = nbformat.read(lab[1] / "notebooks" / "00_start_here.ipynb", 4)
+        notebook.cells[0].source += " (copy)"  # another content, so the signature of the original is not its own
+        nbformat.write(notebook, copy)
+        yield page, copy
+
+
+def test_in_lab_the_workbook_is_explored_by_keyboard_and_mouse(workbook):
+    page, _ = workbook
     swiped(page)
     stepped(page)
     explored(page)
     another_case(page)
-    save(page)
+    assert quiet(page) == []
+
+
+def test_a_notebook_that_is_not_trusted_shows_pictures(page, lab, workbook):
+    opened(page, lab, "copy.ipynb", ready=False)
+    pictures = page.locator(".jp-OutputArea-output img[src^='data:image']")
+    expect(pictures.first).to_be_visible()
+    assert pictures.count() == 4 + 3 + 3  # of both sides, their difference and FLIP; of a place in the explorer; of the last step
+    assert all(pictures.nth(i).evaluate("img => img.complete && img.naturalWidth > 0") for i in range(pictures.count()))
+    assert page.locator(".jp-OutputArea-output iframe, .wd").count() == 0
+    assert page.locator(".jp-OutputArea", has_text="goes wrong here").count() == 1
+    keep(page, page.locator(".jp-OutputArea", has_text="goes wrong here"), "untrusted")
+    assert quiet(page) == []
+
+
+def test_a_page_made_of_the_notebook_moves_without_a_kernel(page, tmp_path, workbook):
+    from nbconvert import HTMLExporter
+
+    text, _ = HTMLExporter(require_js_url="", mathjax_url="", mermaid_js_url="").from_filename(str(workbook[1]))
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    assert len(text) < 3_000_000
+    page.goto(f"file://{tmp_path}/page.html")
+    frames = page.locator("iframe")
+    expect(frames).to_have_count(3)
+    pictures, explorer, steps = (page.frame_locator("iframe").nth(i) for i in range(3))
+    slider = pictures.get_by_label("swipe between reference and candidate")
+    slider.focus()
+    slider.press("ArrowLeft")
+    expect(pictures.locator(".wd-below output")).to_contain_text("left of 49 %")
+    steps.get_by_label("step", exact=True).press("End")
+    expect(steps.locator(".wd-player output")).to_have_text("latents, step 11")
+    explorer.locator("[data-stage=schedule]").press("Enter")
+    expect(explorer.locator("details.wd-cause code", has_text="sigma-grid-endpoints")).to_be_visible()
+    page.wait_for_function("() => [...document.querySelectorAll('iframe')].every(frame => frame.clientHeight > 300)")
+    keep(page, frames.nth(1), "static_page")
     assert quiet(page) == []
 
 
@@ -140,29 +178,31 @@ def another_case(page):
     keep(page, box, "explorer_other_case")
 
 
-def test_in_lab_practice_is_played_to_the_answer(wide, lab):
-    page, path = wide, lab[1] / "notebooks" / "practice" / "find_the_bug.ipynb"
+def test_in_lab_practice_is_played_to_the_answer(chromium, lab):
+    path = lab[1] / "notebooks" / "practice" / "find_the_bug.ipynb"
     notebook = nbformat.read(path, 4)
     notebook.cells[1].source = notebook.cells[1].source.replace("seed: int = -1", "seed: int = 3")
     nbformat.write(notebook, path)
-    opened(page, lab, "practice/find_the_bug.ipynb")
-    run_all(page)
-    box = page.locator(".wd-practice")
-    expect(box.locator(".wd-board .wd-blind").first).to_be_visible()
-    assert box.locator(".wd-first", has_text="first").count() == 0 and box.locator("details.wd-cause").count() == 0
-    keep(page, box, "practice_question")
-    box.get_by_text("that is it").click()
-    expect(box.locator(".wd-failed")).to_contain_text("Choose the place first")
-    box.locator(".wd-stage[data-dark=true]").first.click()
-    assert box.get_by_label("place").input_value() == box.locator(".wd-stage[aria-pressed=true]").get_attribute("data-stage")
-    box.get_by_text("hint:").click()
-    expect(box.locator("caption", has_text="each stage adds")).to_be_visible()
-    box.get_by_label("place").select_option("schedule")
-    box.get_by_label("cause", exact=True).fill("shift-constant")
-    expect(box.locator(".wd-means")).not_to_be_empty()
-    box.get_by_text("that is it").click()
-    expect(box.locator(".wd-answer")).to_contain_text("Planted:")
-    expect(box.locator(".wd-headline").first).to_contain_text("in 1 round")
-    expect(box.locator(".wd-first", has_text="first divergence")).to_have_count(1)
-    keep(page, box, "practice_answer")
-    assert quiet(page) == []
+    with watched(chromium, 1500) as page:
+        page.set_default_timeout(30_000)
+        opened(page, lab, "practice/find_the_bug.ipynb")
+        run_all(page)
+        box = page.locator(".wd-practice")
+        expect(box.locator(".wd-board .wd-blind").first).to_be_visible()
+        assert box.locator(".wd-first", has_text="first").count() == 0 and box.locator("details.wd-cause").count() == 0
+        keep(page, box, "practice_question")
+        box.get_by_text("that is it").click()
+        expect(box.locator(".wd-failed")).to_contain_text("Choose the place first")
+        box.locator(".wd-stage[data-dark=true]").first.click()
+        assert box.get_by_label("place").input_value() == box.locator(".wd-stage[aria-pressed=true]").get_attribute("data-stage")
+        box.get_by_text("hint:").click()
+        expect(box.locator("caption", has_text="each stage adds")).to_be_visible()
+        box.get_by_label("place").select_option("schedule")
+        box.get_by_label("cause", exact=True).fill("shift-constant")
+        expect(box.locator(".wd-means")).not_to_be_empty()
+        box.get_by_text("that is it").click()
+        expect(box.locator(".wd-answer")).to_contain_text("Planted:")
+        expect(box.locator(".wd-headline").first).to_contain_text("in 1 round")
+        expect(box.locator(".wd-first", has_text="first divergence")).to_have_count(1)
+        keep(page, box, "practice_answer")
+        assert quiet(page) == []

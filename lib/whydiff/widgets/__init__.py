@@ -7,7 +7,7 @@ import importlib
 # Looked up on first use: practice runs in another process, and its notebook needs no torch.
 _PUBLIC = {
     "compare_pictures": "whydiff.widgets.pictures",
-    "explorer": "whydiff.widgets.explorer",
+    "explorer": "whydiff.widgets.explore",
     "steps_player": "whydiff.widgets.steps",
     "Practice": "whydiff.widgets.practice",
 }

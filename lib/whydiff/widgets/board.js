@@ -8,7 +8,7 @@ const makeBoard = (data, ask = null, told = () => ({}), pick = () => {}) => {
   const tile = (entry) => {
     const level = entry.times > 0 ? Math.min(1, Math.max(0.06, Math.log10(1 + entry.times) / 7)) : entry.unmeasured ? 1 : 0;
     const first = data.first?.stage === entry.stage;
-    const size = entry.unmeasured && !entry.times ? "other shapes" : entry.tensors ? floors(entry.times) : "";
+    const size = entry.unmeasured && !entry.times ? "other shapes" : entry.tensors && entry.times !== 0 ? floors(entry.times) : "";
     return h("li", {}, h("span", { class: "wd-first" }, first ? "▼ first divergence" : ""),
       h("button", { type: "button", class: `wd-stage wd-${entry.state}`, "data-stage": entry.stage, "data-dark": String(level > 0.45), style: `--wd-level:${Math.round(100 * level)}%`,
         "aria-pressed": String(entry.stage === state.stage), "aria-label": `${entry.name}: ${entry.word}${size ? `, ${size}` : ""}${first ? ", first divergence" : ""}`, onclick: () => open(entry.stage) },
@@ -36,8 +36,8 @@ const makeBoard = (data, ask = null, told = () => ({}), pick = () => {}) => {
       state.probe ? place(probes) : h("p", { class: "wd-soft" }, "No tensor of this stage was recorded on both sides."));
     pick(state);
   };
-  const reasons = (entry) => [...entry.causes.map(cause), ...entry.unexplained.map((words) => h("p", { class: "wd-open" }, `Unexplained, here: ${words}`))];
-  const cause = (c) => h("details", { class: "wd-cause", open: true }, h("summary", {}, c.statement, " ", h("code", {}, c.id)),
+  const reasons = (entry) => [...entry.causes.map((c) => cause(c)), ...entry.seen.map((c) => cause(c, `acts in ${c.acts}, is first seen here: `)), ...entry.unexplained.map((words) => h("p", { class: "wd-open" }, `Unexplained, here: ${words}`))];
+  const cause = (c, before = "") => h("details", { class: "wd-cause", open: true }, h("summary", {}, before, c.statement, " ", h("code", {}, c.id)),
     h("dl", {}, [["proof", c.experiment], ["explains", `${c.explained} of the difference there` + (c.effect ? `; repairing it alone removes ${c.effect} of the picture's` : "")], ["departs", c.departs], ["fix", c.fix]]
       .flatMap(([name, words]) => (words ? [h("dt", {}, name), h("dd", {}, words)] : []))));
 
@@ -80,7 +80,7 @@ const makeBoard = (data, ask = null, told = () => ({}), pick = () => {}) => {
   };
   listen();
   const node = h("section", { class: "wd-board", "aria-label": "explorer" }, cases ? h("div", { class: "wd-controls" }, cases.node, status) : null,
-    data.headline ? h("p", { class: "wd-headline" }, h("b", {}, data.headline), ` ${data.summary}`) : null,
+    data.headline ? h("p", { class: "wd-headline" }, h("b", {}, `${data.headline}. `), data.summary.startsWith(data.headline) ? data.summary.slice(data.headline.length).replace(/^[,.\s]+/, "") : data.summary) : null,
     strip, h("p", { class: "wd-soft" }, "The stronger its colour, the further a stage stands above the noise floor (difference in floors; striped: inherited). Choose one to see what is there."), view);
   return { node, listen };
 };

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from whydiff.places import STAGES, walk_key
+from whydiff.places import STAGES, stage_of, walk_key
 from whydiff.report.contents import STAGE_NAMES, WORDS, ranked, stages
 from whydiff.verdict import describe, share, where
 from whydiff.widgets.places import over_floor, shown
@@ -57,13 +57,18 @@ def strip(study, verdict: dict, probes: dict) -> list[dict]:
         if stage not in told:
             continue
         rows, added = ([row for row in found if row.place.stage == stage] for found in (study.rows, study.added))
+        elsewhere = [cause for cause in causes if cause["stage"] != stage and stage_of(cause["probe"], cause["module"]) == stage]
         entries.append({
             "stage": stage, "name": STAGE_NAMES[stage], "state": told[stage]["state"], "sign": told[stage]["sign"], "word": told[stage]["word"],
             "tensors": len(rows), "times": _largest(rows), "stands": any(row.stands_out for row in rows), "adds": _largest(added),
             "unmeasured": any(row.difference is None for row in rows), "probes": [name for name, probe in probes.items() if probe["stage"] == stage],
             "causes": [_cause(cause) for cause in causes if cause["stage"] == stage],
+            "seen": [_cause(cause) | {"acts": STAGE_NAMES[cause["stage"]]} for cause in elsewhere],
             "unexplained": [describe(entry) for entry in verdict["unexplained"] if entry["stage"] == stage],
         })  # fmt: skip
+    for entry in entries:
+        if entry["seen"] and entry["state"] == "inherits":
+            entry |= {"state": "seen", "sign": "✗", "word": "is seen here"}
     return entries
 
 
@@ -82,4 +87,4 @@ def _cause(cause: dict) -> dict:
 def _blind(entry: dict) -> dict:
     """A stage without what the experiments found: only that its tensors differ, or not."""
     sign, word = ("·", "not compared") if not entry["tensors"] else ("≠", "differs") if entry["stands"] else ("≈", "within noise")
-    return entry | {"state": "blind", "sign": sign, "word": word, "causes": [], "unexplained": [], "adds": None}
+    return entry | {"state": "blind", "sign": sign, "word": word, "causes": [], "seen": [], "unexplained": [], "adds": None}

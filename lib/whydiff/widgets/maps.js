@@ -66,14 +66,14 @@ const makePanels = (names = {}) => {
           read(item, channel, marks, cursor[0] + move[0], cursor[1] + move[1]);
         } }, canvas, mark);
       const note = role === "difference" && item.equal ? h("div", { class: "wd-legend" }, "equal, bit for bit") : role === "difference" ? signedLegend(limit) : legend(sequential, low, high);
-      return h("figure", { class: "wd-panel" }, h("figcaption", {}, TITLES[role], names[role] ? h("small", {}, ` ${names[role]}`) : null), frame, note);
+      return h("figure", { class: "wd-panel" }, h("figcaption", {}, TITLES[role], names[role] && names[role] !== role ? h("small", {}, names[role]) : null), frame, note);
     }));
     read(item, channel, marks, ...cursor);
   };
 
   const showPicture = (item) => {
     reading.textContent = "";
-    body.replaceChildren(...ROLES.map((role) => h("figure", { class: "wd-panel" }, h("figcaption", {}, TITLES[role], names[role] ? h("small", {}, ` ${names[role]}`) : null),
+    body.replaceChildren(...ROLES.map((role) => h("figure", { class: "wd-panel" }, h("figcaption", {}, TITLES[role], names[role] && names[role] !== role ? h("small", {}, names[role]) : null),
       h("img", { class: "wd-pixels", src: item[role], alt: TITLES[role] }), role === "difference" ? (item.equal ? h("div", { class: "wd-legend" }, "equal, bit for bit") : signedLegend(item.limit)) : null)));
   };
 

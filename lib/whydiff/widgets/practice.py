@@ -74,8 +74,8 @@ class Practice(Exhibit):
 
     def _start(self, level: str) -> None:
         self._round = self._play(level, self._draw.randrange(2**32), [done["id"] for done in self._done], self._said)
-        data = {"kind": "practice", "level": level, "levels": LEVELS, "round": len(self._done) + 1, **self._round["shown"], "answer": None, "hint": None,
-                "score": self.score, "stages": [[stage, STAGE_NAMES[stage]] for stage in STAGES],
+        data = {"kind": "practice", "level": level, "levels": LEVELS, "round": len(self._done) + 1, **self._round["shown"], "answer": None,
+                "hint": None, "score": self.score, "stages": [[stage, STAGE_NAMES[stage]] for stage in STAGES],
                 "causes": [[kind.id, kind.meaning] for kind in CAUSES]}  # fmt: skip
         if hasattr(self, "_live"):
             self.show(data)
@@ -101,9 +101,9 @@ def judged(truth: dict, place: str, cause: str, hinted: bool = False) -> dict:
     right_place = place in truth["stages"] or place == (truth["first"] or {}).get("stage")
     points = max(0, CAUSE_POINTS * right_cause + STAGE_POINTS * right_place - HINT_COSTS * hinted)
     words = {(True, True): "Found: place and cause are right.", (False, True): "The place is right, the cause is another one.",
-             (True, False): "The cause is right, though it shows elsewhere.", (False, False): "It was something else."}[right_cause, right_place]  # fmt: skip
+             (True, False): "The cause is right, though it shows elsewhere.", (False, False): "It was something else."}  # fmt: skip
     found = [cause["id"] for stage in truth["board"]["stages"] for cause in stage["causes"]]
-    return {"words": words, "points": points, "place": place, "cause": cause, "found": found,
+    return {"words": words[right_cause, right_place], "points": points, "place": place, "cause": cause, "found": found,
             "named": bool(set(found) & set(truth["ids"])), **{key: truth[key] for key in ("id", "meaning", "host", "code", "board")}}  # fmt: skip
 
 
