@@ -68,7 +68,7 @@ def strip(study, verdict: dict, probes: dict) -> list[dict]:
         })  # fmt: skip
     for entry in entries:
         if entry["seen"] and entry["state"] == "inherits":
-            entry |= {"state": "seen", "sign": "✗", "word": "is seen here"}
+            entry |= {"state": "seen", "sign": "✗", "word": "shows here"}
     return entries
 
 

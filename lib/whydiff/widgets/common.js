@@ -52,9 +52,10 @@ const tabs = (label, options, value, change) => {
 const player = (label, words, value, show, pause = 700) => {
   const said = h("output", { class: "wd-said" }, words[value] ?? "");
   let timer = null;
-  const range = h("input", { type: "range", min: 0, max: Math.max(0, words.length - 1), step: 1, value, "aria-label": label, "aria-valuetext": words[value] ?? "",
-    oninput: () => go(Number(range.value)) });
-  const button = h("button", { type: "button", class: "wd-play", "aria-label": `play ${label}`, "aria-pressed": "false", onclick: () => (timer ? stop() : play()) }, "▶");
+  const range = h("input", { type: "range", min: 0, max: Math.max(0, words.length - 1), step: 1, value, "aria-label": label,
+    "aria-valuetext": words[value] ?? "", oninput: () => go(Number(range.value)) });
+  const button = h("button", { type: "button", class: "wd-play", "aria-label": `play ${label}`, "aria-pressed": "false",
+    onclick: () => (timer ? stop() : play()) }, "▶");
   const go = (index) => {
     range.value = index;
     range.setAttribute("aria-valuetext", words[index] ?? "");
@@ -82,6 +83,12 @@ const player = (label, words, value, show, pause = 700) => {
   return { node, go, stop };
 };
 
+// What the kernel says goes into `status`: an hourglass while it works, a cross where it failed.
+const announce = (status, { text: words = "", busy = false, failed = false } = {}) => {
+  status.textContent = words;
+  status.className = `wd-status${busy ? " wd-busy" : ""}${failed ? " wd-failed" : ""}`;
+};
+
 // The colours of `stills.py`: lightness grows from low to high; differences are blue below, brown above, and grey where there is none.
 const STOPS = [[0, 32, 77], [58, 73, 107], [124, 123, 120], [187, 175, 113], [255, 234, 70]];
 const BELOW = [11, 78, 150], ABOVE = [160, 72, 0], NONE = [201, 201, 201], BROKEN = [214, 0, 147];
@@ -106,7 +113,8 @@ const legend = (colour, from, to, words) => {
     context.fillStyle = `rgb(${colour(i / 100).map(Math.round).join(",")})`;
     context.fillRect(i, 0, 1, 1);
   }
-  return h("div", { class: "wd-legend" }, h("span", {}, figure(from)), canvas, h("span", {}, figure(to)), words ? h("span", { class: "wd-soft" }, words) : null);
+  return h("div", { class: "wd-legend" }, h("span", {}, figure(from)), canvas, h("span", {}, figure(to)),
+    words ? h("span", { class: "wd-soft" }, words) : null);
 };
 
 const signedLegend = (limit) => legend((x) => signed(x === 0.5 ? 1e-9 : 2 * x - 1), -limit, limit, "grey: exactly 0");

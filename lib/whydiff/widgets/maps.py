@@ -38,7 +38,8 @@ def maps_of(tensor, probe: str, latent_size: tuple[int, int] | None = None) -> M
         return None
     spread = values.ndim > 3 or probe == "image"
     lead = values.shape[:-2]
-    names = {1: ("channel",), 2: ("item", "channel"), 3: ("item", "frame" if probe == "image" else "channel", "channel" if probe == "image" else "frame")}
+    film = ("item", "frame", "channel") if probe == "image" else ("item", "channel", "frame")
+    names = {1: ("channel",), 2: ("item", "channel"), 3: film}
     words = names.get(len(lead), ()) if spread else ("item",) * len(lead)
     labels = [_label(index, lead, words) for index in np.ndindex(*lead)]
     return Maps(values.reshape(-1, *values.shape[-2:]), labels, ("row", "column") if spread else ("token", "feature"))
@@ -74,7 +75,8 @@ def encoded(reference: Maps, candidate: Maps | None, budget: int) -> dict:
     known = np.concatenate([part.ravel() for part in finite]) if finite else np.zeros(0)
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     small = averaged(mine, square)
-    shown |= {"rows": small.shape[1], "columns": small.shape[2], "low": low, "high": high, "limit": 0.0, "reference": packed(coded(small, low, high))}
+    shown |= {"rows": small.shape[1], "columns": small.shape[2], "low": low, "high": high, "limit": 0.0,
+              "reference": packed(coded(small, low, high))}  # fmt: skip
     if theirs is None:
         return shown
     shown["equal"] = bool(np.array_equal(mine, theirs, equal_nan=True))

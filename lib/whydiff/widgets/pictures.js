@@ -3,8 +3,8 @@
 const makePictures = (data) => {
   if (!data.frames.length) return h("p", { class: "wd-soft" }, data.why);
   const whole = data.frames[0].difference !== null;
-  const modes = whole ? [["swipe", "swipe"], ["blink", "blink"], ["side", "side by side"], ["difference", "difference"], ...(data.frames[0].flip ? [["flip", "FLIP (as seen)"]] : [])]
-    : [["side", "side by side"]];
+  const side_ = [["side", "side by side"]], flip = data.frames[0].flip ? [["flip", "FLIP (as seen)"]] : [];
+  const modes = whole ? [["swipe", "swipe"], ["blink", "blink"], ...side_, ["difference", "difference"], ...flip] : side_;
   const state = { mode: modes[0][0], frame: 0, zoom: 1, swipe: 50, shown: "reference" };
   const base = data.columns >= 400 ? 480 : data.columns * Math.max(1, Math.round(384 / data.columns));
   const panes = h("div", { class: "wd-panes" }), below = h("div", { class: "wd-below" });
@@ -13,16 +13,19 @@ const makePictures = (data) => {
 
   const image = (role, more = {}) => {
     const source = data.frames[state.frame][role];
-    return source ? h("img", { class: "wd-pixels", src: source, alt: words(role), draggable: "false", ...more }) : h("p", { class: "wd-soft" }, `no picture of the ${role}`);
+    if (!source) return h("p", { class: "wd-soft" }, `no picture of the ${role}`);
+    return h("img", { class: "wd-pixels", src: source, alt: words(role), draggable: "false", ...more });
   };
   const side = (role) => (data.names[role] === role ? role : `${role}: ${data.names[role]}`);
   const words = (role) => ({ reference: side("reference"), candidate: side("candidate"), difference: "candidate − reference",
-    flip: "FLIP: the difference as an eye sees it" })[role];
+    flip: "FLIP: the difference as an eye sees it" }[role]);
   const pane = (caption, ...content) => {
     const inner = h("div", { class: "wd-canvas", style: `width:${base * state.zoom}px` }, content);
-    const node = h("div", { class: "wd-pane", tabindex: "0", role: "group", "aria-label": `${caption}; arrow keys move what is seen when zoomed in`, style: `width:${base}px;aspect-ratio:${data.columns}/${data.rows}` }, inner);
+    const node = h("div", { class: "wd-pane", tabindex: "0", role: "group", "aria-label": `${caption}; arrow keys move what is seen when zoomed in`,
+      style: `width:${base}px;aspect-ratio:${data.columns}/${data.rows}` }, inner);
     node.addEventListener("scroll", () => {
-      for (const other of panes.querySelectorAll(".wd-pane")) if (other !== node) Object.assign(other, { scrollLeft: node.scrollLeft, scrollTop: node.scrollTop });
+      const others = [...panes.querySelectorAll(".wd-pane")].filter((other) => other !== node);
+      for (const other of others) Object.assign(other, { scrollLeft: node.scrollLeft, scrollTop: node.scrollTop });
     });
     return h("figure", { class: "wd-panel wd-fixed" }, h("figcaption", {}, caption), node);
   };
@@ -31,7 +34,8 @@ const makePictures = (data) => {
     swipe: () => {
       const figure_ = pane("", image("reference"), image("candidate", { class: "wd-pixels wd-over" }), h("i", { class: "wd-edge" }));
       const node = figure_.querySelector(".wd-pane"), caption = figure_.querySelector("figcaption");
-      const range = h("input", { type: "range", min: 0, max: 100, value: state.swipe, "aria-label": "swipe between reference and candidate", oninput: () => put(Number(range.value)) });
+      const range = h("input", { type: "range", min: 0, max: 100, value: state.swipe, "aria-label": "swipe between reference and candidate",
+        oninput: () => put(Number(range.value)) });
       const put = (value) => {
         state.swipe = Math.min(100, Math.max(0, Math.round(value)));
         range.value = state.swipe;
@@ -92,15 +96,23 @@ const makePictures = (data) => {
     state.zoom = Math.min(16, Math.max(1, state.zoom * factor));
     zoomed.textContent = `zoom ${state.zoom}×`;
     for (const inner of panes.querySelectorAll(".wd-canvas")) {
-      const outer = inner.parentNode, middle = [(outer.scrollLeft + outer.clientWidth / 2) / inner.offsetWidth, (outer.scrollTop + outer.clientHeight / 2) / inner.offsetHeight];
+      const outer = inner.parentNode;  // what is in the middle stays there
+      const x = (outer.scrollLeft + outer.clientWidth / 2) / inner.offsetWidth, y = (outer.scrollTop + outer.clientHeight / 2) / inner.offsetHeight;
       inner.style.width = `${base * state.zoom}px`;
-      Object.assign(outer, { scrollLeft: middle[0] * inner.offsetWidth - outer.clientWidth / 2, scrollTop: middle[1] * inner.offsetHeight - outer.clientHeight / 2 });
+      outer.scrollLeft = x * inner.offsetWidth - outer.clientWidth / 2;
+      outer.scrollTop = y * inner.offsetHeight - outer.clientHeight / 2;
     }
   };
-  const controls = h("div", { class: "wd-controls" }, tabs("compare by", modes, state.mode, (mode) => { state.mode = mode; draw(); }),
-    h("div", { class: "wd-zoom", role: "group", "aria-label": "zoom" }, h("button", { type: "button", "aria-label": "zoom out", onclick: () => zoom(0.5) }, "−"), zoomed,
+  const set = (key) => (value) => {
+    state[key] = value;
+    draw();
+  };
+  const controls = h("div", { class: "wd-controls" }, tabs("compare by", modes, state.mode, set("mode")),
+    h("div", { class: "wd-zoom", role: "group", "aria-label": "zoom" },
+      h("button", { type: "button", "aria-label": "zoom out", onclick: () => zoom(0.5) }, "−"), zoomed,
       h("button", { type: "button", "aria-label": "zoom in", onclick: () => zoom(2) }, "+")),
-    data.frames.length > 1 ? player("picture", data.frames.map((frame) => frame.label), 0, (i) => { state.frame = i; draw(); }).node : null);
+    data.frames.length > 1 ? player("picture", data.frames.map((frame) => frame.label), 0, set("frame")).node : null);
   draw();
-  return h("section", { class: "wd-pictures", "aria-label": "both pictures" }, controls, panes, below, data.figures ? h("p", { class: "wd-soft" }, data.figures) : null);
+  return h("section", { class: "wd-pictures", "aria-label": "both pictures" }, controls, panes, below,
+    data.figures ? h("p", { class: "wd-soft" }, data.figures) : null);
 };

@@ -36,7 +36,8 @@ def pair(image: dict, amplify: float = 1.0, names: dict | None = None) -> dict:
     data |= {"rows": known[0][0].shape[0], "columns": known[0][0].shape[1]}
     comparable = len(known) == 2 and np.shape(image["reference"]) == np.shape(image["candidate"])
     if not comparable:
-        why = "Only one side has a picture." if len(known) < 2 else f"The pictures have different sizes: {sizes['reference']} against {sizes['candidate']}."
+        why = f"The pictures have different sizes: {sizes['reference']} against {sizes['candidate']}."
+        why = why if len(known) == 2 else "Only one side has a picture."
         return data | {"why": why, "frames": [_frame(found, i, {}) for i in some(list(range(min(map(len, known)))), MOST_FRAMES)]}
     seen = _seen(image)
     flip = None if seen is None else seen.flip_map.numpy()

@@ -90,7 +90,7 @@ def frames_of(image) -> list[np.ndarray]:
 def _curve(mine, theirs) -> dict:
     a, b = (x.detach().cpu().double().flatten() for x in (mine, theirs))
     kept = np.unique(np.linspace(0, max(0, len(a) - 1), min(len(a), MOST_POINTS)).round().astype(int)).tolist()
-    values = {"reference": [_number(a[i]) for i in kept], "candidate": [_number(b[i]) for i in kept]} if len(a) else {"reference": [], "candidate": []}
+    values = {role: [_number(x[i]) for i in kept] if len(a) else [] for role, x in (("reference", a), ("candidate", b))}
     return {"kind": "curve", "index": kept, "equal": bool(a.equal(b)), **values}
 
 

@@ -35,7 +35,8 @@ class Practice(Exhibit):
         self._told = said
         self._done: list[dict] = []
         self._start(level)
-        super().__init__(self.data, stills.figure(stills.captioned(self.data["pictures"]), "One of the two has a bug. Finding it takes a running kernel."), "practice: find the bug", height=1300)
+        still = stills.figure(stills.captioned(self.data["pictures"]), "One of the two has a bug. Finding it takes a running kernel.")
+        super().__init__(self.data, still, "practice: find the bug", height=1300)
 
     def answer(self, place: str = "", cause: str = "") -> str:
         """Guess the stage and the cause, and read the answer; with both empty only the question. Raises Trouble for unknown words."""
@@ -54,7 +55,8 @@ class Practice(Exhibit):
     @property
     def score(self) -> dict:
         """Points, how many there could have been, and the rounds that were answered."""
-        return {"points": sum(done["points"] for done in self._done), "possible": (CAUSE_POINTS + STAGE_POINTS) * len(self._done), "rounds": len(self._done)}
+        points, possible = sum(done["points"] for done in self._done), (CAUSE_POINTS + STAGE_POINTS) * len(self._done)
+        return {"points": points, "possible": possible, "rounds": len(self._done)}
 
     def asked(self, request: dict) -> None:
         """A guess, a request for the hint, or for the next round."""

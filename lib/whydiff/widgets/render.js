@@ -1,11 +1,19 @@
 // The entry point of a front end, and of a page that stands alone.
 
-const MAKERS = { pictures: (data) => ({ node: makePictures(data) }), steps: (data) => ({ node: makeSteps(data) }), board: makeBoard, practice: makePractice };
+const MAKERS = {
+  pictures: (data) => ({ node: makePictures(data) }),
+  steps: (data) => ({ node: makeSteps(data) }),
+  board: makeBoard,
+  practice: makePractice,
+};
 
 function render({ model, el }) {
   const live = Boolean(model.get("live"));
   let asked = 0;
-  const ask = live ? (what, value) => { model.set("asked", { what, value, number: ++asked }); model.save_changes(); } : null;
+  const ask = live ? (what, value) => {
+    model.set("asked", { what, value, number: ++asked });
+    model.save_changes();
+  } : null;
   const root = h("div", { class: `wd${live ? "" : " wd-alone"}` });
   keepKeys(root);
   el.replaceChildren(root);

@@ -46,7 +46,9 @@ def drawn(level: str, seed: int, attempt: int, played: tuple[str, ...] = ()):
     fitting = [id_ for id_ in sorted(FAULTS) if level_of(id_) == level and "candidate" in right_of(id_).sides]
     ids = [id_ for id_ in fitting if id_ not in played] or fitting
     chosen = random.Random(f"practice/{level}/{seed}/{attempt}").choice(ids)
-    return dataclasses.replace(placed(Plan("catalogue", chosen, seed, attempt=attempt)), side="candidate")
+    plan = dataclasses.replace(placed(Plan("catalogue", chosen, seed, attempt=attempt)), side="candidate")
+    trained = [host for host in ("flux", "flux_port") if host in FAULTS[chosen].hosts]  # the others have random weights
+    return dataclasses.replace(plan, host=trained[0]) if trained else plan
 
 
 def played(plan, said) -> dict | None:
