@@ -60,6 +60,8 @@ MEMBERS = Limit("MOST_MEMBERS", 100_000, "files in an archive")
 FILES = Limit("MOST_FILES", 100_000, "files")
 # A case is written by hand; YAML is read at about 100 kB a second.
 CASE = Limit("MOST_CASE_BYTES", 1 << 20, "bytes of YAML")
+# The time that YAML takes grows with the square of these.
+BRACKETS = Limit("MOST_BRACKETS", 500, "open brackets")
 # Settings, verdicts, graphs: values that are looked at one by one. Deeper or longer ones are somebody's joke.
 JSON = Limit("MOST_JSON_BYTES", 64 << 20, "bytes of JSON")
 VALUES = Limit("MOST_VALUES", 200_000, "values")

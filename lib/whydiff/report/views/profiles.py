@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whydiff.report.views.pictures import REFERENCE, blank
+from whydiff.report.views.pictures import REFERENCE, blank, plain
 
 
 def error_profiles(axes, profile: list[dict], place: str = ""):
@@ -20,5 +20,5 @@ def error_profiles(axes, profile: list[dict], place: str = ""):
         ax.set(xlabel=f"{entry['axis']} ({entry['size']})", xlim=(-0.5, entry["size"] - 0.5), ylim=(0, None))
     axes[0].set_ylabel("share of the squared error")
     if profile and place:
-        axes[0].set_title(f"Where it sits: {place}", loc="left")
+        axes[0].set_title(f"Where it sits: {plain(place)}", loc="left")
     return axes
