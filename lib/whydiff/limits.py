@@ -55,6 +55,7 @@ FRAMES = Limit("MOST_FILM_PIXELS", 1 << 29, "pixels in all frames")
 # Numbers hardly compress: no honest recording becomes a hundred times its size. A small one may, as masks do.
 UNPACKED = Limit("MOST_UNPACKED_BYTES", 1 << 30, "bytes unpacked")
 RATIO = 100
+FILM_RATIO = 2000  # of animated pictures: one frame is much like the next
 MEMBERS = Limit("MOST_MEMBERS", 100_000, "files in an archive")
 # Files beneath one folder of a dump; beyond, somebody named the wrong folder.
 FILES = Limit("MOST_FILES", 100_000, "files")
@@ -71,9 +72,9 @@ DIGITS = Limit("MOST_DIGITS", 300, "digits in a number")
 LOG = Limit("MOST_LOG_BYTES", 256 << 20, "bytes of log")
 
 
-def check_unpacked(size: float, packed: int, where) -> None:
+def check_unpacked(size: float, packed: int, where, ratio: int = RATIO) -> None:
     """Raise Trouble where `packed` bytes on the disk become `size` bytes in memory and that is no recording's ratio."""
-    if size > RATIO * packed:
+    if size > ratio * packed:
         UNPACKED.check(size, where)
 
 

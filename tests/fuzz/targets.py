@@ -27,8 +27,8 @@ from whydiff.places import walk_key
 from whydiff.verdict import Verdict
 
 FAST = pathlib.Path("/dev/shm") if pathlib.Path("/dev/shm").is_dir() else None
-HELD = {str(i): tensor for i, tensor in enumerate([torch.arange(6.0).reshape(2, 3), torch.tensor(999), torch.zeros(0, 3), torch.full((4,), torch.nan),
-                                                   torch.ones(2, dtype=torch.bfloat16), torch.ones(3, dtype=torch.complex64)])}  # fmt: skip
+HELD = dict(enumerate([torch.arange(6.0).reshape(2, 3), torch.linspace(0, 1, 4096), torch.tensor(9), torch.zeros(0, 3), torch.full((4,), torch.nan),
+                       torch.ones(2, dtype=torch.bfloat16), torch.ones(3, dtype=torch.complex64)]))  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def trace(data: bytes) -> None:
     with folder() as inner:
         (inner / "t").mkdir()
         (inner / "t" / "trace.jsonl").write_bytes(data)
-        save_plainly(HELD, inner / "t" / "tensors-00001.safetensors")
+        save_plainly({str(key): tensor for key, tensor in HELD.items()}, inner / "t" / "tensors-00001.safetensors")
         _used(read_trace(inner / "t"), inner)
         _same_as_itself(inner / "t")
 
