@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import shutil
@@ -122,12 +123,16 @@ class Case(_Strict):
         return {"reference": self.reference, "candidate": self.candidate}
 
 
+_OPENS = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
 def parse_yaml(text: str, where: str):
     """YAML 1.2 (so that 1e-3 is a number and `yes` a word), safe: no tags run code."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     limits.CASE.check(len(text), where)
+    limits.BRACKETS.check(max(itertools.accumulate(_OPENS.get(sign, 0) for sign in text), default=0), where)
     try:
         held = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:

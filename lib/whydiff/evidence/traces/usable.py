@@ -48,13 +48,6 @@ def usable(tensor: torch.Tensor, name: str, path: pathlib.Path) -> torch.Tensor:
         if tensor.is_quantized:
             tensor = tensor.dequantize()
         if tensor.layout is not torch.strided:
-            if tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
-                torch._validate_sparse_compressed_tensor_args(*_compressed(tensor))
             tensor = tensor.to_dense()
         return tensor.to("cpu")
 
-
-def _compressed(tensor: torch.Tensor):
-    rows = tensor.layout in (torch.sparse_csr, torch.sparse_bsr)
-    pointers, indices = (tensor.crow_indices(), tensor.col_indices()) if rows else (tensor.ccol_indices(), tensor.row_indices())
-    return pointers, indices, tensor.values(), tensor.shape, tensor.layout
