@@ -145,8 +145,9 @@ def parse_yaml(text: str, where: str):
     return held
 
 
-def set_key(data: dict, key: str, value, where: str) -> None:
-    """`set_key(case, "candidate.live.build.shift", 3)`. A side's `build` and `call` may be named without `live`."""
+def set_key(data: dict, key: str, value, where: str, said: str = "--set ") -> None:
+    """`set_key(case, "candidate.live.build.shift", 3)`. A side's `build` and `call` may be named without `live`. `said`: what an
+    error puts before the key."""
     parts = key.split(".")
     if len(parts) > 1 and parts[0] in ("reference", "candidate") and parts[1] in ("build", "call", "entry", "python"):
         parts.insert(1, "live")
@@ -155,7 +156,7 @@ def set_key(data: dict, key: str, value, where: str) -> None:
     for part in path:
         node = node.setdefault(part, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise Trouble(f"{where}: --set {key}: {part!r} holds no keys. Name a key of the case, such as candidate.build.shift.")
+            raise Trouble(f"{where}: {said}{key}: {part!r} holds no keys. Name a key of the case, such as candidate.build.shift.")
     node[last] = value
 
 

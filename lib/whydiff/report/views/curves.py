@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.report.views.colours import CANDIDATE, REFERENCE
-from whydiff.report.views.pictures import blank, legend, plain
+from whydiff.report.views.colours import CANDIDATE, REFERENCE, plain
+from whydiff.report.views.pictures import blank, legend
 from whydiff.verdict import share
 
 STYLE = {

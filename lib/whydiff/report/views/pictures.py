@@ -61,11 +61,6 @@ def blank(ax, title: str):
     return ax
 
 
-def plain(text) -> str:
-    """A name out of a trace for matplotlib, which takes what stands between two dollars for a formula."""
-    return str(text).replace("$", r"\$")
-
-
 def legend(ax, **where):
     """A legend, where anything was drawn that has a name."""
     if ax.get_legend_handles_labels()[0]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from whydiff.report.views.colours import REFERENCE
-from whydiff.report.views.pictures import blank, plain
+from whydiff.report.views.colours import REFERENCE, plain
+from whydiff.report.views.pictures import blank
 
 
 def error_profiles(axes, profile: list[dict], place: str = ""):
