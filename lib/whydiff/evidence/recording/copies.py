@@ -3,20 +3,57 @@
 from __future__ import annotations
 
 import collections
+import threading
 
 import torch
 
 from whydiff.evidence.traces.trace_writer import Held
 
 _RECENT = 6  # a layer's output is its container's, too: it is shown again at once or not at all
+_SMALL = 1 << 16  # bytes that malloc has at hand
+_KEPT = 256 << 20  # bytes of memory that wait for the next copies
 _WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+class Lent(Held):
+    """A copy in memory that is used again once nobody needs the copy."""
+
+    def __init__(self, tensor: torch.Tensor, room: torch.Tensor, rooms: Rooms):
+        super().__init__(tensor)
+        self._room, self._rooms = room, rooms
+
+    def __del__(self):
+        self._rooms.give_back(self._room)
+
+
+class Rooms:
+    """Memory that was touched before: the kernel need not find and clear new pages for each copy, which takes as long as copying."""
+
+    def __init__(self):
+        self.free: dict[int, list[torch.Tensor]] = collections.defaultdict(list)
+        self.bytes = 0
+        self.lock = threading.Lock()
+
+    def of(self, size: int) -> torch.Tensor:
+        with self.lock:
+            if self.free[size]:
+                self.bytes -= size
+                return self.free[size].pop()
+        return torch.empty(size, dtype=torch.uint8, device="cpu")
+
+    def give_back(self, room: torch.Tensor) -> None:
+        with self.lock:
+            if self.bytes + room.numel() <= _KEPT:
+                self.bytes += room.numel()
+                self.free[room.numel()].append(room)
+
+
 class Copies:
-    """Keeps its last few copies, and nothing else."""
+    """Keeps its last few copies, and some memory for the next ones."""
 
     def __init__(self):
         self.recent: collections.deque = collections.deque(maxlen=_RECENT)
+        self.rooms = Rooms()
         self.streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def of(self, own: torch.Tensor) -> Held:
@@ -25,10 +62,17 @@ class Copies:
             return self._on_its_way(own)
         same = self._same(own)
         if same is None:
-            same = Held(own.to("cpu", copy=True))
+            same = self._copied(own)
             if own.device.type == "cpu":
                 self.recent.append((_where(own), same))
         return same
+
+    def _copied(self, own: torch.Tensor) -> Held:
+        size = own.numel() * own.element_size()
+        if size < _SMALL or own.layout is not torch.strided or own.is_quantized or own.is_conj() or own.is_neg():
+            return Held(own.to("cpu", copy=True))
+        room = self.rooms.of(size)
+        return Lent(room.view(own.dtype).view(own.shape).copy_(own), room, self.rooms)
 
     def _same(self, own: torch.Tensor) -> Held | None:
         """The copy of this tensor, if it was shown a moment ago and holds the same bits still: looked at, as versions can lie.

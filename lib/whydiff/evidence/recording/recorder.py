@@ -64,7 +64,7 @@ class Recorder:
         place = Place(name, step, branch, self._seen[key], module)
         self._seen[key] += 1
         own = tensor.detach()
-        held = self.copied(own)
+        held = self.copy_of(own)
         event = Event(place, held.tensor, device or str(own.device), component, held=held)
         if self.in_memory:
             self.trace.add(event)
@@ -75,7 +75,7 @@ class Recorder:
         self.note_embeds(name, given)
         return given
 
-    def copied(self, own: torch.Tensor) -> Held:
+    def copy_of(self, own: torch.Tensor) -> Held:
         """A copy in the machine's memory."""
         return Held(own.to("cpu", copy=True))
 

@@ -86,12 +86,12 @@ class FileRecorder(Recorder):
         except OSError as error:
             self._give_up(error)
 
-    def copied(self, own: torch.Tensor) -> Held:
+    def copy_of(self, own: torch.Tensor) -> Held:
         """A forked child writes a trace of its own, and shares no copy with its parent's."""
         if self.file is not None and self.file.pid != os.getpid():
             self.copies = Copies()
         # What is put in its place may depend on the values.
-        return super().copied(own) if self.substitute is not None else self.copies.of(own)
+        return super().copy_of(own) if self.substitute is not None else self.copies.of(own)
 
     def _give_up(self, error: Exception) -> None:
         """A full disk ends the recording, not the program that is recorded."""
