@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-cell-timeout=180 --timeout=600 -p no:cacheprovider
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup investigate test lint lab bench natural faults models lock clean
+.PHONY: help setup investigate test lint lab bench natural faults reliability models lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
@@ -45,6 +45,10 @@ natural: setup ## differences nobody planted: the small models under other versi
 
 faults: setup ## plant known bugs and count how often the right cause is named (JOBS=2; takes less than an hour)
 	OMP_NUM_THREADS=1 $(BIN)/whydiff faults --jobs $(or $(JOBS),2) --out reports/faults
+
+reliability: setup ## kill 200 recordings, record every kind of pipeline in every way, and say what was lost or changed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/killed.py 200 0
+	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/observed.py
 
 models: setup ## train the two small models again (see data/training)
 	$(BIN)/python data/training/train_vae.py

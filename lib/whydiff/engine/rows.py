@@ -33,6 +33,13 @@ class Row:
     def stands_out(self) -> bool:
         return self.why != "" or (self.difference is not None and self.difference > STANDS_OUT * self.floor)
 
+    @property
+    def floors(self) -> float:
+        """The difference in units of its noise floor; infinity where shapes differ or values are not finite."""
+        if self.difference is None:
+            return math.inf
+        return self.difference / self.floor if self.floor else (0.0 if self.difference == 0 else math.inf)
+
 
 def compare_runs(lab: Lab, candidate: Trace | None = None) -> list[Row]:
     """Every place that both sides recorded, in walking order."""

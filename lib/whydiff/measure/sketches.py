@@ -21,7 +21,8 @@ RESOLUTION = 2.0**-24  # of a distance relative to the tensor's norm: sketches a
 SAMPLE = 4096  # elements whose quantiles are kept
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 VERSION = 1  # of the hashes and of what is stored: sketches of two versions are not compared
-_BLOCK = 1 << 16  # elements that share a table of hashes, and that are looked at together: they fit a processor's cache
+_BLOCK = 1 << 16  # elements that share a table of hashes
+_PIECE = 1 << 14  # elements that are looked at together: they fit a processor's cache, and are too few for torch to wake other threads
 
 
 def mixed(x: torch.Tensor) -> torch.Tensor:
@@ -41,23 +42,28 @@ def _table() -> tuple[torch.Tensor, torch.Tensor]:
 def sketch(values: torch.Tensor) -> torch.Tensor:
     """(n,) numbers -> (SIZE,) float64, linear."""
     total = torch.zeros(SIZE, dtype=torch.float64)
-    for number, piece in enumerate(blocks(values)):
+    for number, piece in enumerate(pieces(values)):
         total += _part(number, piece)
     return total
 
 
-def blocks(values: torch.Tensor):
-    """The values in float64, some at a time; what is not finite as it is."""
-    for piece in values.split(_BLOCK) if len(values) else ():
+def pieces(values: torch.Tensor):
+    """The values in float64, _PIECE at a time; what is not finite as it is."""
+    for piece in values.split(_PIECE) if len(values) else ():
         yield piece.to(torch.float64)
 
 
 def _part(number: int, piece: torch.Tensor) -> torch.Tensor:
-    """What a block adds. Blocks share a table; each is rolled by an amount of its own and has a sign of its own."""
+    """What a piece adds. Blocks share a table; each is rolled by an amount of its own and has a sign of its own."""
     buckets, signs = _table()
-    part = torch.bincount(buckets[: len(piece)], weights=piece * signs[: len(piece)], minlength=SIZE)
-    bits = int(mixed(torch.tensor([number + 1], dtype=torch.int64))[0])
-    return part.roll(number * 797) * (1 - 2 * (bits & 1))  # 797 is odd: no two of the first SIZE blocks are rolled alike
+    block, first = divmod(number * _PIECE, _BLOCK)
+    part = torch.bincount(buckets[first : first + len(piece)], weights=piece * signs[first : first + len(piece)], minlength=SIZE)
+    return part.roll(block * 797) * _sign(block)  # 797 is odd: no two of the first SIZE blocks are rolled alike
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _sign(block: int) -> int:
+    return 1 - 2 * (int(mixed(torch.tensor([block + 1], dtype=torch.int64))[0]) & 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Moments:
 def moments(values: torch.Tensor) -> Moments:
     """One pass over (n,) numbers."""
     count, total, low, high = 0, 0.0, math.inf, -math.inf
-    for piece in blocks(values):
+    for piece in pieces(values):
         least, most = piece.aminmax()  # NaN and infinities show in one of them
         if not math.isfinite(float(least) + float(most)):
             piece = piece[piece.isfinite()]
@@ -86,8 +92,8 @@ def moments(values: torch.Tensor) -> Moments:
 
 
 def centred(values: torch.Tensor, of: Moments):
-    """(the block, less the mean, 0 where it is not finite) of each block."""
-    for piece in blocks(values):
+    """(the piece, less the mean, 0 where it is not finite) of each piece."""
+    for piece in pieces(values):
         left = piece - of.mean if of.count else torch.zeros_like(piece)
         yield piece, left if of.count == len(values) else torch.where(piece.isfinite(), left, 0.0)
 
@@ -132,8 +138,12 @@ class Sketch:
             values = torch.frombuffer(bytearray(base64.b64decode(held["values"])), dtype=torch.float32)
             if len(values) != SIZE:
                 raise ValueError(f"a sketch of {len(values)} numbers where {SIZE} were promised")
-            return cls(values, int(held["count"]), float(held["mean"]), float(held["norm"]), list(held["quantiles"]), int(held["unordered"]))
-        except (KeyError, TypeError) as error:
+            made = cls(values, int(held["count"]), float(held["mean"]), float(held["norm"]), [float(q) for q in held["quantiles"]],
+                       int(held["unordered"]))  # fmt: skip
+            if not (0 <= made.count < 2**63 and math.isfinite(made.mean) and 0 <= made.norm < math.inf):
+                raise ValueError(f"{made.count} values of mean {made.mean:g} and norm {made.norm:g}")
+            return made
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"no sketch ({type(error).__name__}: {error})") from None
 
 

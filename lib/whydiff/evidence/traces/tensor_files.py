@@ -1,6 +1,6 @@
 """Tensors as bytes and as safetensors files, with torch and the standard library alone.
 
-The package `safetensors` writes them where it is installed. Reading takes one tensor at a time: another side's recording may
+The package `safetensors` would copy all of the bytes before it writes them. Reading takes one tensor at a time: another side's recording may
 be larger than memory.
 """
 
@@ -48,18 +48,11 @@ def tensor_sha256(tensor: torch.Tensor) -> str:
     return hashlib.sha256(memory(tensor)).hexdigest()
 
 
-def save_tensors(tensors: dict[str, torch.Tensor], path) -> None:
-    """Write a safetensors file of contiguous tensors on the CPU that share no memory."""
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        save_plainly(tensors, path)
-    else:
-        save_file(tensors, path)
-
-
 def save_plainly(tensors: dict[str, torch.Tensor], path) -> None:
-    """The format itself: the length of a JSON header as 8 bytes, the header, then the tensors' bytes."""
+    """Write a safetensors file of contiguous tensors on the CPU, from where they lie.
+
+    The format: the length of a JSON header as 8 bytes, the header, then the tensors' bytes.
+    """
     header, start = {}, 0
     for key, tensor in tensors.items():
         end = start + tensor.numel() * tensor.element_size()
