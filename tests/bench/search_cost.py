@@ -15,7 +15,8 @@ import time
 import matplotlib
 import torch
 from safetensors.torch import save_file
-from side_by_side import PAGE, show, table
+from side_by_side import show, table
+from written import FILE
 
 import whydiff
 from whydiff.evidence.case import make_case
@@ -104,7 +105,7 @@ def drawn(by_steps: list, by_size: list) -> None:
     axes.set(xlabel="recorded by both sides, MiB", ylabel="processor seconds", title="What one diagnosis of recorded traces costs")
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(PAGE.parent / "pictures" / "diagnosis_cost.png", dpi=130)
+    figure.savefig(FILE.parent / "pictures" / "diagnosis_cost.png", dpi=130)
 
 
 if __name__ == "__main__":
