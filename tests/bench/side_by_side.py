@@ -1,4 +1,4 @@
-"""What benchmarks share: alternatives that take turns in one process, their memory, and tables between markers in docs/performance.md."""
+"""What benchmarks share: alternatives that take turns in one process, their memory, and tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import time
 
-PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+from written import write_section
 
 
 @dataclasses.dataclass
@@ -66,9 +66,7 @@ def table(head: list[str], rows: list[list]) -> str:
 
 
 def show(name: str, text: str, write: bool) -> None:
-    """Print a benchmark's result, and put it between its markers where `write` says so."""
+    """Print a benchmark's result, and put it between its markers in docs/performance.md where `write` says so."""
     print(text)
     if write:
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-        PAGE.write_text(f"{before}{begin}\n{text.strip()}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+        write_section(name, text.strip())

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from whydiff.evidence.traces.files import read_tensors
-from whydiff.evidence.traces.trace import Event, Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure import mapped
 from whydiff.measure.compare import compare, relative_l2
 from whydiff.places import Place

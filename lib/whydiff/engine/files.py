@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 
 from whydiff.engine.figured import Figures, compared
@@ -106,7 +107,7 @@ def _paired(mine: dict, theirs: dict, floors: dict, *, pictures: bool = False, o
         theirs = dict(zip(mine, theirs.values(), strict=True))
     names = sorted((n for n in mine if n in theirs), key=order) if order else [n for n in mine if n in theirs]
     lines = []
-    for name, following in zip(names, [*names[1:], None], strict=True):
+    for name, following in itertools.zip_longest(names, names[1:]):
         ask_for(mine.get(following), theirs.get(following))
         floor = floors.get(name)
         shown = " ".join(str(name).split())

@@ -96,7 +96,7 @@ def compare(reference, candidate, *, data_range: float | None = None, deciding: 
     if a.shape != b.shape:
         return Comparison(**about, **_NOTHING, equal=False, why="shapes differ",
                           nonfinite_reference=_nonfinite(a), nonfinite_candidate=_nonfinite(b))
-    found = _totals(a, b, everything=not deciding)
+    found = totals(a, b, everything=not deciding)
     worst = found.first_bad if found.first_bad is not None else found.worst
     index = _unravel(worst, a.shape) if worst is not None else None
     return Comparison(**about, **found.figures(data_range), worst_index=index,
@@ -120,8 +120,8 @@ def relative_l2(reference: Tensor, candidate: Tensor) -> float:
     return ratio if math.isfinite(ratio) else math.inf
 
 
-def _totals(a: Tensor, b: Tensor, everything: bool) -> Totals:
-    """One pass, in the fastest way that this machine and these tensors allow."""
+def totals(a: Tensor, b: Tensor, everything: bool = True) -> Totals:
+    """One pass over two tensors of one shape, in the fastest way that this machine and these tensors allow."""
     way = fused if fused.readable(a, b, everything) else compiled if compiled.readable(a, b) else plain
     found = way.totals(a, b, everything)
     let_go(a, b)
@@ -131,7 +131,7 @@ def _totals(a: Tensor, b: Tensor, everything: bool) -> Totals:
 def _squares(a: Tensor, b: Tensor) -> tuple[float, float]:
     """‖a - b‖² and ‖a‖²; NaN or inf where a value is not finite."""
     if fused.readable(a, b, everything=False) or compiled.readable(a, b):
-        found = _totals(a, b, everything=False)
+        found = totals(a, b, everything=False)
         return (math.inf, 1.0) if found.nonfinite_a or found.nonfinite_b else (found.distance, found.norm_a)
     distance = norm = 0.0
     for _, x, y in chunks(a, b):
