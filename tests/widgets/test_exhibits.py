@@ -100,12 +100,14 @@ def test_a_case_that_fails_is_told_and_the_one_before_stays(studied, toy):
 def test_whoever_runs_a_notebook_headless_gets_no_widget(tmp_path):
     from nbclient import NotebookClient
 
-    cell = nbformat.v4.new_code_cell("from whydiff.widgets.exhibit import Exhibit\nExhibit({'kind': 'steps'}, '<p>still</p>', 'words')")
-    notebook = nbformat.v4.new_notebook(cells=[cell])
+    cells = ["from whydiff.report import progress\nprogress.line()\nfrom tqdm.auto import tqdm\nlist(tqdm(range(2)));",
+             "from whydiff.widgets.exhibit import Exhibit\nExhibit({'kind': 'steps'}, '<p>still</p>', 'words')"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     with own_kernel():
         NotebookClient(notebook, kernel_name="python3").execute()
-    [output] = notebook.cells[0].outputs
-    assert output.data["text/html"].startswith("<p>still</p><iframe") and output.data["text/plain"] == "words"
+    assert [list(output.data) for output in notebook.cells[0].outputs] == [["text/plain", "text/html"]]  # the line of progress
+    [output] = notebook.cells[1].outputs
+    assert output.data["text/html"].startswith('<div><div class="wd-still"><p>still</p></div><iframe') and output.data["text/plain"] == "words"
     assert VIEW not in output.data and "widgets" not in notebook.metadata
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 import time
@@ -21,6 +22,10 @@ def line() -> Callable[[str], None]:
 
     if get_ipython() is None:
         return lambda text: None
+    from tqdm.notebook import tqdm_notebook
+
+    # In a notebook tqdm does not read its switch, and each of its bars is a widget that leaves a hole where there is no kernel.
+    tqdm_notebook.__init__ = functools.partialmethod(tqdm_notebook.__init__, disable=True)
     started = time.perf_counter()
     handle = display(HTML(""), display_id=True)
 

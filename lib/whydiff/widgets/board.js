@@ -62,7 +62,7 @@ const makeTile = (entry, first, chosen, open) => {
   const level = entry.times > 0 ? Math.min(1, Math.max(0.06, Math.log10(1 + entry.times) / 7)) : entry.unmeasured ? 1 : 0;
   const size = entry.unmeasured && !entry.times ? "other shapes" : entry.times ? floors(entry.times) : "";
   const words = [`${entry.name}: ${entry.word}`, size, first ? "first divergence" : ""].filter(Boolean).join(", ");
-  const button = h("button", { type: "button", class: `wd-stage wd-${entry.state}`, "data-stage": entry.stage, "data-dark": String(level > 0.45),
+  const button = h("button", { type: "button", class: `wd-stage wd-${entry.state}`, "data-stage": entry.stage, "data-dark": String(level > 0.69),
     style: `--wd-level:${Math.round(100 * level)}%`, "aria-pressed": String(chosen), "aria-label": words, onclick: () => open(entry.stage) },
   h("span", { class: "wd-sign" }, entry.sign), h("span", { class: "wd-name" }, entry.name),
   h("span", { class: "wd-word" }, entry.word), h("span", { class: "wd-size" }, size));

@@ -8,6 +8,7 @@ import functools
 import html
 import json
 import pathlib
+import secrets
 from typing import Any
 
 SCRIPTS = ("common", "maps", "pictures", "steps", "board", "practice", "render")
@@ -42,7 +43,7 @@ class Exhibit:
         if self._live is None:
             from whydiff.widgets.live import Live
 
-            self._live = Live(data=self.data, _esm=script(), _css=style())
+            self._live = Live(data=self.data, _esm=script(), _css=part("exhibit.css"), exhibit=secrets.token_hex(8))
             self._live.observe(lambda change: self.asked(change["new"]), "asked")
         return self._live
 
@@ -50,23 +51,25 @@ class Exhibit:
         """A whole HTML document that shows the exhibit by itself, without a kernel and without a network."""
         held = json.dumps({"data": self.data, "told": {}, "live": False}, ensure_ascii=False).replace("<", "\\u003c")
         return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(self.words)}</title><style>body{{margin:0}}'
-                f'{style()}</style><div id="exhibit"></div><script id="held" type="application/json">{held}</script>'
+                f'{part("exhibit.css")}</style><div id="exhibit"></div><script id="held" type="application/json">{held}</script>'
                 f'<script type="module">{script()}\nalone();</script></html>')  # fmt: skip
 
     def html(self) -> str:
-        """Plain pictures, and after them the page in a frame, which takes their place where scripts may run."""
-        grow = ("this.previousElementSibling.remove();this.style.display='block';addEventListener('message',e=>{if(e.source===this.contentWindow&&"
-                "e.data.whydiffHeight)this.style.height=e.data.whydiffHeight+'px'});this.contentWindow.postMessage('height','*')")  # fmt: skip
-        frame = (f'<iframe title="{html.escape(self.words)}" sandbox="allow-scripts" style="display:none;border:0;width:100%;'
-                 f'height:{self.height}px" onload="{html.escape(grow)}" srcdoc="{html.escape(self.page())}"></iframe>')  # fmt: skip
-        return f"{self.still}{frame}"
+        """Plain pictures, and after them the page in a frame, which takes their place where scripts may run (see frame.js)."""
+        beside = self._live.exhibit if self._live is not None else ""
+        style = f"display:none;border:0;width:100%;height:{self.height}px"
+        title, loaded, page = (html.escape(text) for text in (self.words, part("frame.js"), self.page()))
+        frame = f'<iframe title="{title}" sandbox="allow-scripts" data-exhibit="{beside}" style="{style}" onload="{loaded}" srcdoc="{page}"></iframe>'
+        return f'<div><div class="wd-still">{self.still}</div>{frame}</div>'
 
-    def _repr_mimebundle_(self, **_asked) -> dict:
-        bundle = {"text/plain": self.words, "text/html": self.html()}
+    def _ipython_display_(self) -> None:
+        """Two outputs where somebody may be looking: the widget, and what remains of it when its kernel is gone."""
+        from IPython.display import display
+
         if somebody_is_there():
             shown = self.widget._repr_mimebundle_()
-            bundle[VIEW] = (shown[0] if isinstance(shown, tuple) else shown)[VIEW]
-        return bundle
+            display({VIEW: (shown[0] if isinstance(shown, tuple) else shown)[VIEW], "text/plain": ""}, raw=True)
+        display({"text/plain": self.words, "text/html": self.html()}, raw=True)
 
 
 def somebody_is_there() -> bool:
@@ -81,10 +84,10 @@ def somebody_is_there() -> bool:
 @functools.cache
 def script() -> str:
     """The module that a front end imports: all scripts in one, since it can import nothing from a notebook."""
-    here = pathlib.Path(__file__).parent
-    return "\n".join((here / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    return "\n".join(part(f"{name}.js") for name in SCRIPTS)
 
 
 @functools.cache
-def style() -> str:
-    return (pathlib.Path(__file__).parent / "exhibit.css").read_text(encoding="utf-8")
+def part(name: str) -> str:
+    """A script or style of this room."""
+    return (pathlib.Path(__file__).parent / name).read_text(encoding="utf-8")

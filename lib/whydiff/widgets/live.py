@@ -7,12 +7,12 @@ import traitlets
 
 
 class Live(anywidget.AnyWidget):
-    """`data` is what is shown, `told` a line of the kernel to it, `asked` a question of it to the kernel; `choice` is what it shows."""
+    """`data` is what is shown, `told` a line of the kernel to it, `asked` a question of it to the kernel; `exhibit` is its name."""
 
     _esm = traitlets.Unicode().tag(sync=True)
     _css = traitlets.Unicode().tag(sync=True)
     data = traitlets.Dict().tag(sync=True)
     told = traitlets.Dict().tag(sync=True)
     asked = traitlets.Dict().tag(sync=True)
-    choice = traitlets.Dict().tag(sync=True)
+    exhibit = traitlets.Unicode().tag(sync=True)
     live = traitlets.Bool(True).tag(sync=True)

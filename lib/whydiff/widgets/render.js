@@ -14,7 +14,7 @@ function render({ model, el }) {
     model.set("asked", { what, value, number: ++asked });
     model.save_changes();
   } : null;
-  const root = h("div", { class: `wd${live ? "" : " wd-alone"}` });
+  const root = h("div", { class: `wd${live ? "" : " wd-alone"}`, "data-exhibit": model.get("exhibit") });
   keepKeys(root);
   el.replaceChildren(root);
   let made = null;
