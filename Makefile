@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-cell-timeout=180 --timeout=600 -p no:cacheprovider
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup investigate test lint lab bench natural faults reliability models lock clean
+.PHONY: help setup investigate test lint lab bench natural faults reliability fuzz models lock licences clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
@@ -51,6 +51,10 @@ reliability: setup ## kill 200 recordings, record every kind of pipeline in ever
 	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/killed.py 200 0
 	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/observed.py
 
+fuzz: setup ## fuzz every reader for FUZZ_SECONDS=600 in all (installs atheris); findings lie in reports/fuzz/found
+	$(BIN)/python -m pip install --quiet "atheris>=3"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py $(or $(FUZZ_SECONDS),600) $(FUZZ_TARGETS)
+
 models: setup ## train the two small models again (see data/training)
 	$(BIN)/python data/training/train_vae.py
 	$(BIN)/python data/training/train_flow.py
@@ -58,7 +62,11 @@ models: setup ## train the two small models again (see data/training)
 
 lock: setup ## write requirements.lock from what is installed in .venv
 	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' \
-	  | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock.part && mv requirements.lock.part requirements.lock
+	  | grep -viE '^(nvidia-|cuda-|triton|atheris)'; } > requirements.lock.part && mv requirements.lock.part requirements.lock
+	$(BIN)/python docs/licences.py
+
+licences: setup ## write docs/licences.md: what every locked package says of its licence
+	$(BIN)/python docs/licences.py
 
 clean: ## remove reports and caches; .venv stays
 	rm -rf reports .pytest_cache .ruff_cache .hypothesis build

@@ -174,8 +174,10 @@ def check_fields(held, kinds: dict[str, tuple], what: str) -> None:
     if not isinstance(held, dict):
         raise ValueError(f"{what} is {str(held)[:100]!r}")
     for key, allowed in kinds.items():
-        if (key in held or key in _NEEDED) and not isinstance(held.get(key), allowed):
-            raise ValueError(f"{key} of {what} is {str(held.get(key))[:100]!r}")
+        if key not in held and key in _NEEDED:
+            raise ValueError(f"{what} has no {key}")
+        if key in held and not isinstance(held[key], allowed):
+            raise ValueError(f"{key} of {what} is {str(held[key])[:100]!r}")
     if what == "the verdict" and held["verdict"] not in VERDICTS:
         raise ValueError(f"no such verdict: {held['verdict'][:100]!r}")
 

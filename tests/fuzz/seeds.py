@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import struct
 import sys
 import tarfile
 import tempfile
@@ -46,6 +47,15 @@ def _trace(level: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         made.save(pathlib.Path(folder) / "t", level=level)
         return {f"t/{p.name}": p.read_bytes() for p in (pathlib.Path(folder) / "t").iterdir()}
+
+
+def _header(data: bytes) -> bytes:
+    return data[8 : 8 + struct.unpack("<Q", data[:8])[0]]
+
+
+def _pickle(made) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(_saved(lambda f: torch.save(made, f)))) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
 
 
 def _zip(files: dict[str, bytes]) -> bytes:
@@ -96,6 +106,9 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "pt": {"seed": _saved(lambda f: torch.save(pickled, f)),
                "old": _saved(lambda f: torch.save(torch.ones(2), f, _use_new_zipfile_serialization=False)),
                "sparse": _saved(lambda f: torch.save(torch.eye(2).to_sparse(), f))},
+        "safetensors_header": {"seed": _header(save(tensors)), "latent": _header(latent)},
+        "pt_pickle": {name: _pickle(made) for name, made in {"seed": torch.ones(4), "cond": cond, "dict": pickled, "sparse": torch.eye(2).to_sparse(),
+                                                             "bytes": torch.arange(9, dtype=torch.uint8)}.items()},
         "trace": {"seed": full["t/trace.jsonl"], "fingerprint": prints["t/trace.jsonl"]},
         "trace_zip": {"seed": _zip(full)}, "trace_tar": {"seed": _tar(full, "w")}, "trace_tgz": {"seed": _tar(full, "w:gz")},
         "bundle": {"seed": _zip({"case.yaml": CASE.encode(), **traces})},

@@ -9,7 +9,9 @@ import json
 import pathlib
 import re
 import shutil
+import struct
 import tempfile
+import zipfile
 
 import torch
 from PIL import Image, PngImagePlugin
@@ -71,6 +73,21 @@ def _used(trace, inner: pathlib.Path) -> None:
     assert str(trace.places) is not None and trace.steps is not None and trace.probes() is not None
     trace.save(inner / "again", level="fingerprint")
     read_trace(inner / "again")
+
+
+def safetensors_header(data: bytes) -> None:
+    """The JSON alone, over 64 bytes of values and under a true length."""
+    _file(".safetensors")(struct.pack("<Q", len(data)) + data + bytes(range(64)))
+
+
+def pt_pickle(data: bytes) -> None:
+    """The pickle alone, in an archive whose sums are right, with storages of 16 bytes."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, held in {"data.pkl": data, "byteorder": b"little", "version": b"3\n", **{f"data/{i}": bytes(range(16)) for i in range(4)}}.items():
+            archive.writestr(f"a/{name}", held)
+    _file(".pt")(whole.getvalue())
+    _dump(".pt")(whole.getvalue())
 
 
 def trace(data: bytes) -> None:
@@ -154,7 +171,8 @@ def log(data: bytes) -> None:
 
 
 TARGETS = {
-    "safetensors": _file(".safetensors"), "npy": _file(".npy"), "npz": _file(".npz"), "pt": _file(".pt"), "trace": trace,
+    "safetensors": _file(".safetensors"), "npy": _file(".npy"), "npz": _file(".npz"), "pt": _file(".pt"),
+    "safetensors_header": safetensors_header, "pt_pickle": pt_pickle, "trace": trace,
     "trace_zip": archive(".zip"), "trace_tar": archive(".tar"), "trace_tgz": archive(".tgz"), "bundle": bundle, "case": case, "verdict": verdict,
     "sglang": sglang, "fastvideo": _dump(".jsonl", "fastvideo"), "comfyui_latent": _dump(".latent"), "comfyui_pt": _dump(".pt", "comfyui"),
     "comfyui_graph": comfyui_graph, "picture": _dump(".png", "picture"), "picture_text": picture_text, "log": log,
