@@ -10,6 +10,7 @@ The map; each room uses only what stands to its left or above it.
     audits                             one question for each notebook
     report     headless     commands   pictures and pages; notebooks run by papermill (notebooks, workers), the zip of a report
                                        (bundle, scrubbed); the command (cli)
+    sweep                              many cases at once, on workers by dask
 """
 
 import importlib

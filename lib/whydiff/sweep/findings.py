@@ -136,7 +136,7 @@ def _lines(done: list[Result], axis: str) -> list[list[Result]]:
     for result in done:
         others = {key: value for key, value in result.planned.settings.items() if key != axis}
         found.setdefault(repr(sorted(others.items(), key=lambda kv: kv[0])), []).append(result)
-    held = [value for value in (r.planned.settings[axis] for r in done)]
+    held = [r.planned.settings[axis] for r in done]
     return [sorted(line, key=lambda r: r.planned.settings[axis]) if numeric(held) else line for line in found.values()]
 
 
