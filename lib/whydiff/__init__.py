@@ -11,6 +11,7 @@ The map; each room uses only what stands to its left or above it.
     report     widgets                 pictures and pages; what one explores with mouse and keyboard in a notebook
     headless   commands                notebooks run by papermill (notebooks, workers), the zip of a report
                                        (bundle, scrubbed); the command (cli)
+    sweep                              many cases at once, on workers by dask
 """
 
 import importlib

@@ -1,16 +1,16 @@
 """Sides that stay loaded from case to case, and what they showed when they ran alone.
 
 A side is put back as it was loaded after each case, and kept only if its fingerprint says that it is: code, weights, buffers,
-configuration and attributes. One that keeps something of a request for the next
-(what A-B-A finds) is loaded anew for each case, and so is its file.
+configuration and attributes. Where one keeps something of a request for the next (what A-B-A finds), or where what its files hold for
+the whole process has changed, all is loaded anew, the files too.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import json
+import pathlib
 import sys
 from collections import OrderedDict
 from typing import Any
@@ -18,8 +18,9 @@ from typing import Any
 from whydiff.engine.alone import Alone, Store
 from whydiff.engine.study import Study
 from whydiff.evidence.case import Case
+from whydiff.evidence.sides.as_loaded import FilesAsLoaded, files_of
 from whydiff.evidence.sides.loading import load_side
-from whydiff.evidence.sides.runnable import SIDE_MODULE, RunnableSide, leaves_room
+from whydiff.evidence.sides.runnable import RunnableSide, leaves_room
 from whydiff.sweep import process_state
 
 SIDES = 6  # kept at most
@@ -45,27 +46,33 @@ class Pool(Store):
         self.recordings: OrderedDict[str, Alone] = OrderedDict()
         self.before: dict[str, Any] = process_state.read()
         self.loaded = self.shared = 0
+        self._files: dict[pathlib.Path, FilesAsLoaded] = {}  # by folder: what the files of sides held before they ran
+        self._stained = False  # what files hold was changed by loading a side: others of the same files would see it
         self._out: dict[str, tuple[RunnableSide, Kept]] = {}  # by role: what the case that runs now holds
 
     def begin(self) -> None:
         """Before each case: the process as it was at first."""
-        self._out = {}
+        self._out, self._files, self._stained = {}, {}, False
         process_state.put(self.before)
 
     def load(self, case: Case, role: str) -> RunnableSide:
-        key = side_key(case, role)
+        key, folder = side_key(case, role), entry_folder(case, role)
         found = self.kept.pop(key, None)
         if found is None:
             self._make_room(case)
-            state = process_state.read()
+            state, files = process_state.read(), FilesAsLoaded(folder)
             side = load_side(case, role)
             self.loaded += 1
             sets = process_state.change(state, process_state.read())
             memory, identity = side.remember(), side.identity()
+            if files.changed():
+                self._stained = True
+                self.kept.clear()
         else:
             process_state.put(process_state.read() | found.sets)
             side, memory, identity, sets = load_side(case, role, found.left), found.memory, found.identity, found.sets
         side.known_identity = identity
+        self._files[folder] = FilesAsLoaded(folder)
         self._out[role] = side, Kept(None, memory, identity, sets, True)
         return side
 
@@ -79,15 +86,16 @@ class Pool(Store):
         leaks = any(entry.stage == "state_leakage" for entry in study.verdict.causes) or any(
             entry["stage"] == "state_leakage" for entry in study.verdict.unexplained)  # fmt: skip
         out, self._out = self._out, {}
-        if leaks:
-            _forget_files()
+        if leaks or self._stained or any(files.changed() for files in self._files.values()):
+            self.kept.clear()
+            for folder in self._files:
+                _forget(folder)
             return
         for role, (side, kept) in out.items():
             kept.left, side.known_identity = None if study.lab.apart else side.left(), None
             if kept.left is None:
                 continue
-            side.put_back(kept.memory)
-            if side.identity() != kept.identity:
+            if not side.put_back(kept.memory) or side.identity() != kept.identity:
                 continue
             kept.leaves_room = side.can_be_made_again and leaves_room(side)
             self.kept[side_key(study.case, role)] = kept
@@ -124,8 +132,11 @@ def recording_key(case: Case, role: str) -> str:
     return json.dumps([side_key(case, role), live.call, case.record.model_dump()], sort_keys=True, default=str)
 
 
-def _forget_files() -> None:
-    """Files of sides are imported again when they are next needed: what they hold for the whole process is gone with them."""
-    for name in [name for name in sys.modules if name.startswith(SIDE_MODULE)]:
-        with contextlib.suppress(KeyError):
-            del sys.modules[name]
+def entry_folder(case: Case, role: str) -> pathlib.Path:
+    return case.resolve(getattr(case, role).live.entry.rpartition(":")[0]).parent
+
+
+def _forget(folder: pathlib.Path) -> None:
+    """Files of a folder are imported again when they are next needed: what they hold for the whole process is gone with them."""
+    for module in files_of(folder):
+        sys.modules.pop(module.__name__, None)

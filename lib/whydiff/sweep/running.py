@@ -81,7 +81,11 @@ class Crew:
             future.release()
 
     def _look(self) -> None:
-        found = self.client.scheduler_info()["workers"]
+        try:  # `scheduler_info()` of the client is at times the answer to a question about no workers
+            found = self.client.sync(self.client.scheduler.identity, n_workers=-1)["workers"]
+        except OSError as error:
+            raise Trouble(f"the scheduler does not answer any more ({' '.join(str(error).split())}). What is done is kept; the same command "
+                          "goes on from there.") from None  # fmt: skip
         self._looked = time.monotonic()
         self._here = [address for address, told in found.items() if told.get("status", "running") == "running" and self._has(told)
                       and self._same_code(address)]  # fmt: skip

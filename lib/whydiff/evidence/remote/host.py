@@ -21,6 +21,7 @@ from whydiff.evidence.remote.hooks import Hooks
 from whydiff.evidence.remote.objects import HostCodec
 from whydiff.evidence.remote.wire import Gone, Link
 from whydiff.evidence.sides import loading
+from whydiff.evidence.sides.as_loaded import FilesAsLoaded
 from whydiff.evidence.sides.runnable import RunnableSide
 from whydiff.evidence.surroundings.environment import environment
 from whydiff.places import Place
@@ -92,7 +93,7 @@ class Host:
         self.link = Link(connection, self.codec, lambda kind, value: getattr(self, f"do_{kind}")(value), leads=False)
         self.described = described.Described(pathlib.Path(folder), self.codec)
         self.side: RunnableSide | None = None
-        self.memory = None  # of the side as it was loaded
+        self.memory = self.files = None  # of the side as it was loaded
 
     def do_load(self, told: dict) -> dict:
         """Import the side's file and call its function, or take what was made before. Answers with what the parent's twin of the
@@ -115,11 +116,11 @@ class Host:
                 "calls": trace.calls, "encoders": trace.encoders, "global_draws": self.side.global_draws,
                 "weights": self.described.moved()}  # fmt: skip
 
-    def do_remember(self, _):
-        self.memory = self.side.remember()
+    def do_remember(self, folder: str):
+        self.memory, self.files = self.side.remember(), FilesAsLoaded(pathlib.Path(folder))
 
-    def do_put_back(self, _):
-        self.memory.put_back()
+    def do_put_back(self, _) -> bool:
+        return self.side.put_back(self.memory) and not self.files.changed()
 
     def do_identity(self, _):
         return self.side.identity()[:2]

@@ -26,7 +26,7 @@ class RemoteSide(RunnableSide):
         told = self.session.ask("load", {"path": str(path), "function": function, "call": call, "role": role, "name": name,
                                          "build": dict(build or {}), "entry": entry, "kept": kept})  # fmt: skip
         super().__init__(told["subject"], call, role=role, name=told["name"], build=build, entry=entry)
-        self.environment = told["environment"]
+        self.environment, self.folder = told["environment"], path.parent
         self._sums: dict | None = None
 
     def _check_device(self) -> None:
@@ -44,10 +44,10 @@ class RemoteSide(RunnableSide):
         return self.session.child
 
     def remember(self) -> None:
-        self.session.ask("remember")
+        self.session.ask("remember", str(self.folder))
 
-    def put_back(self, memory: None) -> None:
-        self.session.ask("put_back")
+    def put_back(self, memory: None) -> bool:
+        return self.session.ask("put_back")
 
     def identity(self) -> tuple:
         return self.known_identity or (*self.session.ask("identity"), self.environment["versions"])

@@ -10,10 +10,15 @@ import collections
 import functools
 import inspect
 import logging
+import os
+import pathlib
+import sys
 import types
 from typing import Any
 
 import torch
+
+from whydiff.measure.tensors import raw_bytes
 
 KEPT_BYTES = 64 << 20  # of one tensor that is no weight: beyond it no copy is kept, and a change shows in the fingerprint
 _PLAIN = (str, bytes, int, float, bool, complex, type(None), type, types.ModuleType, types.BuiltinFunctionType, logging.Logger,
@@ -25,7 +30,9 @@ class AsLoaded:
 
     def __init__(self, subject):
         self._found: dict[int, tuple[Any, Any, Any]] = {}  # id -> (object, how to put it back, what it held)
-        waiting = [subject]
+        self._look([subject])
+
+    def _look(self, waiting: list) -> None:
         while waiting:
             value = waiting.pop()
             if isinstance(value, _PLAIN) or id(value) in self._found:
@@ -38,6 +45,54 @@ class AsLoaded:
         for value, put, held in self._found.values():
             if put is not None:
                 put(value, held)
+
+
+class FilesAsLoaded(AsLoaded):
+    """What the files in a folder that are imported hold for the whole process: globals, and attributes of their classes.
+
+    It cannot be put back, as both sides of a case may live in one file; but whether it is as it was can be told.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self.modules = files_of(folder)
+        self._found = {}
+        self._classes = [(kind, dict(vars(kind))) for module in self.modules for kind in vars(module).values()
+                         if isinstance(kind, type) and kind.__module__ == module.__name__]  # fmt: skip
+        held = [{name: value for name, value in vars(module).items() if not name.startswith("__")} for module in self.modules]
+        self._globals = list(zip(self.modules, held))
+        self._look([value for names in [*held, *(names for _, names in self._classes)] for value in names.values()])
+
+    def changed(self) -> bool:
+        for module, held in self._globals:
+            now = {name: value for name, value in vars(module).items() if not name.startswith("__")}
+            if not _same_items(now, held):
+                return True
+        if any(not _same_items(dict(vars(kind)), held) for kind, held in self._classes):
+            return True
+        return any(put is not None and _held_now(value) != _told(held) for value, put, held in self._found.values())
+
+
+def files_of(folder: pathlib.Path) -> list[types.ModuleType]:
+    """The modules that were imported from a folder or below it."""
+    inside = str(folder.resolve()) + os.sep
+    return [module for module in list(sys.modules.values()) if str(getattr(module, "__file__", None) or "").startswith(inside)]
+
+
+def _same_items(one: dict, other: dict) -> bool:
+    return len(one) == len(other) and all(name in other and other[name] is value for name, value in one.items())
+
+
+def _held_now(value):
+    return _told(_held(value)[1])
+
+
+def _told(held):
+    """What a container holds, by identity; of a tensor its values."""
+    if isinstance(held, torch.Tensor):
+        return held.dtype, tuple(held.shape), raw_bytes(held) if held.numel() else b""
+    if isinstance(held, list):
+        return [(id(one[0]), id(one[1])) if isinstance(one, tuple) and len(one) == 2 else id(one) for one in held]
+    return {id(one) for one in held} if isinstance(held, set) else held if isinstance(held, tuple) else id(held)
 
 
 def _held(value) -> tuple[Any, Any, list]:

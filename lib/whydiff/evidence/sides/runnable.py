@@ -95,8 +95,10 @@ class RunnableSide:
         """What the side holds now, for `put_back` after it was run."""
         return AsLoaded(self.subject)
 
-    def put_back(self, memory: AsLoaded | None) -> None:
+    def put_back(self, memory: AsLoaded | None) -> bool:
+        """False where something is left that cannot be put back, as far as this side can tell."""
         memory.put_back()
+        return True
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
