@@ -19,7 +19,7 @@ import torch
 
 import whydiff
 from whydiff.evidence.recording.standalone import recording
-from whydiff.evidence.traces.trace import read_trace
+from whydiff.evidence.traces.reading import read_trace
 
 SHAPES = [(1, 4, 16, 24), (3,), (), (2, 77, 64), (1, 48, 4000), (0, 4)]
 DTYPES = [torch.float32, torch.bfloat16, torch.int64, torch.float16]

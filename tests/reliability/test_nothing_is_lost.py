@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from whydiff.evidence.traces.trace import read_trace
+from whydiff.evidence.traces.reading import read_trace
 
 HERE = pathlib.Path(__file__).parent
 

@@ -15,7 +15,7 @@ import torch
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces import figured
 from whydiff.evidence.traces.tensor_files import tensor_sha256
-from whydiff.measure.sketches import Moments, Sketch, deviation, moments, numbers, sketch_of
+from whydiff.measure.sketches import Moments, Sketch, deviation, looked_at, moments, numbers
 from whydiff.places import Place, walk_key
 
 
@@ -47,23 +47,26 @@ class Event:
     tensor: torch.Tensor
     device: str = "cpu"
     component: str | None = None
-
     injected: bool = False  # the run went on with another side's value
+    held: object = None  # what places that show one tensor share: see recording/copies.py
 
-    def to_line(self, stats: dict | None = None) -> dict:
-        """What a trace says of it, but for where its values lie."""
+    def to_line(self, facts: dict | None = None) -> dict:
+        """What a trace says of it, but for where its values lie. `facts`: those of its tensor, if they are known already."""
         place = dataclasses.asdict(self.place)
-        return {"probe": place.pop("probe"), **place, "component": self.component, "shape": list(self.tensor.shape),
-                "dtype": dtype_name(self.tensor), "device": self.device, "sha256": tensor_sha256(self.tensor),
-                "stats": stats or tensor_stats(self.tensor), **({"injected": True} if self.injected else {})}  # fmt: skip
+        return {"probe": place.pop("probe"), **place, "component": self.component, "device": self.device,
+                **(facts or facts_of(self.tensor)), **({"injected": True} if self.injected else {})}  # fmt: skip
 
-    def sketched_line(self) -> dict:
-        """The line of a fingerprint."""
-        values = numbers(self.tensor)
-        found = moments(values)
-        made = sketch_of(self.tensor, found)
-        stats = None if self.tensor.is_complex() else stats_of(found, made.norm, len(values))
-        return self.to_line(stats) | {"sketch": made.to_dict()}
+
+def facts_of(tensor: torch.Tensor, stats: dict | None = None) -> dict:
+    """What a line says of a tensor's values."""
+    return {"shape": list(tensor.shape), "dtype": dtype_name(tensor), "sha256": tensor_sha256(tensor), "stats": stats or tensor_stats(tensor)}
+
+
+def fingerprint_of(tensor: torch.Tensor) -> dict:
+    """As `facts_of`, and the sketch that stands for the values themselves."""
+    made, found = looked_at(tensor)
+    stats = None if tensor.is_complex() else stats_of(found, made.norm, tensor.numel())
+    return facts_of(tensor, stats) | {"sketch": made.to_dict()}
 
 
 @dataclasses.dataclass
