@@ -71,7 +71,7 @@ def photograph(study, folder: pathlib.Path) -> None:
         page.goto(page_of.absolute().as_uri())
         page.screenshot(path=HERE.parent / "report.png")
         browser.close()
-    Image.open(HERE.parent / "report.png").convert("RGB").quantize(128).save(HERE.parent / "report.png", optimize=True)
+    Image.open(HERE.parent / "report.png").convert("RGB").quantize(256).save(HERE.parent / "report.png", optimize=True)
 
 
 def card(study) -> dict:
