@@ -19,7 +19,6 @@ from diffusers import FluxTransformer2DModel
 from written import write_section
 
 import whydiff
-from whydiff.evidence.recording.standalone import recording
 
 STEPS = 2
 
