@@ -1,11 +1,13 @@
 """Draws the pictures of docs/gallery.md from real evidence: `python docs/pictures/make.py [FOLDER]`.
 
 FOLDER keeps the studies of the cases, so that a second call draws without running anything; without it they are made anew.
+With a Chromium on the machine docs/report.png is taken anew, too.
 """
 
 from __future__ import annotations
 
 import pathlib
+import shutil
 import sys
 import tempfile
 
@@ -18,6 +20,7 @@ from whydiff.audits import first_divergence, noise_equality, prompt_embedding_st
 from whydiff.audits.start_here import image_pair
 from whydiff.engine.store import load_or_make
 from whydiff.report import views
+from whydiff.report.html import write_report
 from whydiff.report.stages import stages
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -44,12 +47,29 @@ def main(folder: pathlib.Path) -> None:
     draw("module_tree", (9, 7), lambda ax: views.module_tree(ax, inside["tree"]))
     draw("modules", (9, 4.2), lambda ax: views.modules(ax, inside["modules"]))
     draw("error_profiles", (12, 2.6), lambda axes: views.error_profiles(axes, *inside["profile"]), (1, 4))
-    draw("before_after", (9, 6), lambda ax: views.before_after(ax, causes["repairs"][-1].changes, causes["repairs"][-1].undone))
-    draw("repaired_pictures", (13, 2.8), lambda axes: views.repaired_pictures(axes, root_cause.pictures(port)), (1, 6))
+    draw("before_after", (9, 6), lambda ax: views.before_after(ax, *causes["undone"]))
+    draw("repaired_pictures", (13, 2.6), lambda axes: views.repaired_pictures(axes, root_cause.pictures(port)), (1, 7))
     draw("ranked_causes", (9, 3), lambda ax: views.ranked_causes(ax, causes["effects"]))
+    photograph(port, folder)
     figure = plt.figure(figsize=(12, 6.2), layout="constrained")
     views.contact_sheet(figure, [card(study) for study in studies.values()], columns=3)
     save(figure, "contact_sheet")
+
+
+def photograph(study, folder: pathlib.Path) -> None:
+    """The first screens of the report of a study, as docs/report.png; nothing where there is no browser."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        return
+    from playwright.sync_api import sync_playwright
+
+    page_of = write_report(study, folder / "report.html", command="whydiff investigate data/cases/flux_port.yaml")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = browser.new_page(viewport={"width": 1180, "height": 1640})
+        page.goto(page_of.absolute().as_uri())
+        page.screenshot(path=HERE.parent / "report.png")
+        browser.close()
 
 
 def card(study) -> dict:

@@ -8,8 +8,10 @@ The map; each room uses only what stands to its left or above it.
     causes                             which causes can be named, and the experiment that proves each
     engine                             the walk from the first divergence to the verdict
     audits                             one question for each notebook
-    report     headless     commands   pictures and pages; notebooks run by papermill (notebooks, workers), the zip of a report
+    report     widgets                 pictures and pages; what one explores with mouse and keyboard in a notebook
+    headless   commands                notebooks run by papermill (notebooks, workers), the zip of a report
                                        (bundle, scrubbed); the command (cli)
+    sweep                              many cases at once, on workers by dask
 """
 
 import importlib

@@ -31,17 +31,18 @@ class Investigation:
     notebooks: list[pathlib.Path]
     failures: list[str]
     expect: Any = None
+    study: Any = None
 
 
 def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, overrides: dict[str, Any] | None = None,
                 only: list[str] = (), jobs: int | None = None, said: Callable[[str], None] = lambda text: None,
-                timeout: int = 1800, folder=None, kernels: str | None = None) -> Investigation:  # fmt: skip
+                timeout: int = 1800, folder=None, kernels: str | None = None, store=None) -> Investigation:  # fmt: skip
     """Diagnose a case once, run the notebooks over it, and write verdict, report, notebooks and traces into `out`.
 
     `out` is `reports/<case>/` unless given; what is there stays until all is written. `parameters` go to the notebooks
     that declare them, `only` are notebook names with or without number, `folder` holds the notebooks (the checkout's).
     `jobs` notebooks run at a time: unless given, as many as there are cores, and as memory holds both sides; `kernels` is
-    "fork", "fresh" or "auto" (the variable WHYDIFF_KERNELS, else forked where that works).
+    "fork", "fresh" or "auto" (the variable WHYDIFF_KERNELS, else forked where that works). `store` is as for `study`.
     Bad input raises Trouble before anything runs; a notebook that fails is reported in `failures`.
     """
     from whydiff.evidence.case import load_case
@@ -63,9 +64,10 @@ def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, o
                 said(f"kernels are started afresh: {reason}")
             return run_all(chosen, notebooks, ours, given, workers=fitting, timeout=timeout, said=said)
 
-        study, failures = _fill(case, draft, final.absolute(), chosen, given, bool(overrides), run, said)
+        study, failures = _fill(case, draft, final.absolute(), chosen, given, bool(overrides), run, said, store)
     notebooks = [final / "notebooks" / notebook.path.name for notebook in chosen]
-    return Investigation(study.verdict, final, final / "report.html", [n for n in notebooks if n.exists()], failures, case.expect)
+    return Investigation(study.verdict, final, final / "report.html", [n for n in notebooks if n.exists()], failures, case.expect,
+                         study)  # fmt: skip
 
 
 def _jobs(asked: int | None, chosen: list[Notebook]) -> int:
@@ -81,15 +83,15 @@ def _fitting(lab) -> int:
     return 1 if lab.apart else max(1, room_for(side for side in lab.sides.values() if side is not None))
 
 
-def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook], given, overridden: bool, run, said):
+def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook], given, overridden: bool, run, said, store):
     from whydiff.audits.table import AUDITS
     from whydiff.engine.api import study as make_study
     from whydiff.report.html import write_report
 
-    study = make_study(case, progress=said)
+    study = make_study(case, progress=said, store=store)
     study.save(draft)
     # Notebooks read an effective case file where `--set` changed something, and the user's own file where not.
-    effective = _effective_case(case, draft) if overridden else pathlib.Path(case.path)
+    effective = effective_case(case, draft) if overridden else pathlib.Path(case.path)
     # A notebook's own default for a file is an example to read it by, and nobody else's evidence.
     ours = {name: "" for audit in AUDITS for name in audit.files} | {"case": str(effective), "out": str(draft)}
     if _store_study(study, draft / STUDY):
@@ -174,7 +176,7 @@ def published(target) -> Iterator[pathlib.Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _effective_case(case, folder: pathlib.Path) -> pathlib.Path:
+def effective_case(case, folder: pathlib.Path) -> pathlib.Path:
     """The case with its overrides, as `folder/<case>.yaml`; relative paths become absolute ones."""
     from ruamel.yaml import YAML
 

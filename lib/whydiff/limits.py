@@ -55,11 +55,14 @@ FRAMES = Limit("MOST_FILM_PIXELS", 1 << 29, "pixels in all frames")
 # Numbers hardly compress: no honest recording becomes a hundred times its size. A small one may, as masks do.
 UNPACKED = Limit("MOST_UNPACKED_BYTES", 1 << 30, "bytes unpacked")
 RATIO = 100
+FILM_RATIO = 2000  # of animated pictures: one frame is much like the next
 MEMBERS = Limit("MOST_MEMBERS", 100_000, "files in an archive")
 # Files beneath one folder of a dump; beyond, somebody named the wrong folder.
 FILES = Limit("MOST_FILES", 100_000, "files")
 # A case is written by hand; YAML is read at about 100 kB a second.
 CASE = Limit("MOST_CASE_BYTES", 1 << 20, "bytes of YAML")
+# The time that YAML takes grows with the square of these.
+BRACKETS = Limit("MOST_BRACKETS", 500, "open brackets")
 # Settings, verdicts, graphs: values that are looked at one by one. Deeper or longer ones are somebody's joke.
 JSON = Limit("MOST_JSON_BYTES", 64 << 20, "bytes of JSON")
 VALUES = Limit("MOST_VALUES", 200_000, "values")
@@ -69,9 +72,9 @@ DIGITS = Limit("MOST_DIGITS", 300, "digits in a number")
 LOG = Limit("MOST_LOG_BYTES", 256 << 20, "bytes of log")
 
 
-def check_unpacked(size: float, packed: int, where) -> None:
+def check_unpacked(size: float, packed: int, where, ratio: int = RATIO) -> None:
     """Raise Trouble where `packed` bytes on the disk become `size` bytes in memory and that is no recording's ratio."""
-    if size > RATIO * packed:
+    if size > ratio * packed:
         UNPACKED.check(size, where)
 
 

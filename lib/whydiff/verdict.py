@@ -139,17 +139,24 @@ class Verdict:
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:
-        rows = [f"**{self.summary}**", ""]
+        rows = [f"**{literal(self.summary)}**", ""]
         if self.causes:
             rows += ["| | cause | where | what | proof | explained | share of the image |", "|-|-|-|-|-|-|-|"]
         for number, cause in enumerate(self.causes, 1):
             effect = "" if cause.image_effect is None else share(cause.image_effect)
             cells = [number, f"`{cause.id}`", where(cause.to_dict()), cause.statement, cause.experiment,
                      share(cause.explained), effect]  # fmt: skip
-            rows.append("| " + " | ".join(breakable(str(cell).replace("|", "\\|")) for cell in cells) + " |")
-        rows += [""] + [f"*Unexplained:* {describe(entry)}  " for entry in self.unexplained]
-        rows += [f"*Note:* {note}  " for note in self.notes]
+            rows.append("| " + " | ".join(breakable(literal(str(cell)).replace("|", "\\|")) for cell in cells) + " |")
+        rows += [""] + [f"*Unexplained:* {literal(describe(entry))}  " for entry in self.unexplained]
+        rows += [f"*Note:* {literal(note)}  " for note in self.notes]
         return "\n".join(rows)
+
+
+def literal(text: str) -> str:
+    """Words from a trace inside Markdown: no tag, link or picture comes to life in them. Notebooks that whydiff ran are trusted."""
+    text = re.sub(r"\s*[\r\n]\s*", " ", str(text))
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    return re.sub(r"\](?=\s*[(:\[])", r"\\]", text)
 
 
 _TEXT, _NUMBER = (str,), (int, float, type(None))
@@ -167,8 +174,10 @@ def check_fields(held, kinds: dict[str, tuple], what: str) -> None:
     if not isinstance(held, dict):
         raise ValueError(f"{what} is {str(held)[:100]!r}")
     for key, allowed in kinds.items():
-        if (key in held or key in _NEEDED) and not isinstance(held.get(key), allowed):
-            raise ValueError(f"{key} of {what} is {str(held.get(key))[:100]!r}")
+        if key not in held and key in _NEEDED:
+            raise ValueError(f"{what} has no {key}")
+        if key in held and not isinstance(held[key], allowed):
+            raise ValueError(f"{key} of {what} is {str(held[key])[:100]!r}")
     if what == "the verdict" and held["verdict"] not in VERDICTS:
         raise ValueError(f"no such verdict: {held['verdict'][:100]!r}")
 

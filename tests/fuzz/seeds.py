@@ -3,9 +3,11 @@
 import io
 import json
 import pathlib
+import struct
 import sys
 import tarfile
 import tempfile
+import warnings
 import zipfile
 
 import numpy as np
@@ -47,6 +49,15 @@ def _trace(level: str) -> dict[str, bytes]:
         return {f"t/{p.name}": p.read_bytes() for p in (pathlib.Path(folder) / "t").iterdir()}
 
 
+def _header(data: bytes) -> bytes:
+    return data[8 : 8 + struct.unpack("<Q", data[:8])[0]]
+
+
+def _pickle(made) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(_saved(lambda f: torch.save(made, f)))) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+
+
 def _zip(files: dict[str, bytes]) -> bytes:
     def write(held):
         with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -82,8 +93,12 @@ def seeds() -> dict[str, dict[str, bytes]]:
                     unexplained=[{"stage": "vae", "probe": "decoded", "step": 1}], notes=["n"])  # fmt: skip
     latent = save({"latent_tensor": torch.ones(1, 4, 2, 2), "latent_format_version_0": torch.tensor([])}, {"prompt": json.dumps(GRAPH)})
     cond = [[torch.ones(1, 2, 3), {"pooled_output": torch.ones(1, 3), "guidance": 3.5, "reference_latents": [torch.ones(1)]}]]
+    warnings.simplefilter("ignore")  # of quantised tensors, which will go
     pickled = {"a": torch.ones(2), "b": [torch.zeros(0), {"c": torch.tensor(1)}], "q": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8)}
     line = {"module": "blocks.0.norm", "tensor": "out[1]", "step": 3, "abs_mean": 0.5, "sum": 2, "shape": [2, 3], "dtype": "torch.bfloat16"}
+    traces = {f"traces/{role}/trace.jsonl": full["t/trace.jsonl"] for role in ("reference", "candidate")}
+    told = "a red circle\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, CFG scale: 7, Seed: 123, Size: 64x48, Model: sd15"
+    bar = " 37%|███▋      | 10/27 [03:54<05:58, 21.10s/it]\r100%|███| 27/27 [06:00<00:00, 21.10s/it]\n"
     return {
         "safetensors": {"seed": save(tensors), "scalar": save({"s": torch.tensor(1.5)})},
         "npy": {"seed": _saved(lambda f: np.save(f, np.ones((2, 3), np.float32))), "f": _saved(lambda f: np.save(f, np.asfortranarray(np.eye(2))))},
@@ -91,9 +106,12 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "pt": {"seed": _saved(lambda f: torch.save(pickled, f)),
                "old": _saved(lambda f: torch.save(torch.ones(2), f, _use_new_zipfile_serialization=False)),
                "sparse": _saved(lambda f: torch.save(torch.eye(2).to_sparse(), f))},
+        "safetensors_header": {"seed": _header(save(tensors)), "latent": _header(latent)},
+        "pt_pickle": {name: _pickle(made) for name, made in {"seed": torch.ones(4), "cond": cond, "dict": pickled, "sparse": torch.eye(2).to_sparse(),
+                                                             "bytes": torch.arange(9, dtype=torch.uint8)}.items()},
         "trace": {"seed": full["t/trace.jsonl"], "fingerprint": prints["t/trace.jsonl"]},
         "trace_zip": {"seed": _zip(full)}, "trace_tar": {"seed": _tar(full, "w")}, "trace_tgz": {"seed": _tar(full, "w:gz")},
-        "bundle": {"seed": _zip({"case.yaml": CASE.encode(), **{f"traces/{role}/trace.jsonl": full["t/trace.jsonl"] for role in ("reference", "candidate")}})},
+        "bundle": {"seed": _zip({"case.yaml": CASE.encode(), **traces})},
         "case": {"seed": CASE.encode()}, "verdict": {"seed": found.to_json().encode()},
         "sglang": {"seed": b"latents___layer_id=2\n" + _saved(lambda f: torch.save({"value": torch.ones(2), "meta": {"a": 1}}, f))},
         "fastvideo": {"seed": (json.dumps(line) + "\n").encode() * 2}, "comfyui_latent": {"seed": latent},
@@ -101,9 +119,8 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "picture": {"seed": _png("prompt", json.dumps(GRAPH)),
                     "gif": _saved(lambda f: Image.new("L", (3, 3)).save(f, "GIF", save_all=True, append_images=[Image.new("L", (3, 3), 9)])),
                     "webp": _saved(lambda f: Image.new("RGB", (3, 3)).save(f, "WEBP", lossless=True))},
-        "picture_text": {"seed": b"\0a red circle\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, CFG scale: 7, Seed: 123, Size: 64x48, Model: sd15",
-                         "graph": b"\1" + json.dumps(GRAPH).encode()},
-        "log": {"seed": " 37%|███▋      | 10/27 [03:54<05:58, 21.10s/it]\r100%|███| 27/27 [06:00<00:00, 21.10s/it]\n".encode(), "list": b"[1.5, 2, 3e0]"},
+        "picture_text": {"seed": b"\0" + told.encode(), "graph": b"\1" + json.dumps(GRAPH).encode()},
+        "log": {"seed": bar.encode(), "list": b"[1.5, 2, 3e0]"},
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What is fuzzed: every reader of a stranger's file, as a function of bytes. Anything but Trouble that comes out of one is a finding.
 
-What is read is used, too: it is compared with itself (which must be `same`), told as text, and written again.
+What is read is used, too: it is compared with itself (which must not be `different`), told as text, and written again.
 """
 
 import contextlib
@@ -9,7 +9,9 @@ import json
 import pathlib
 import re
 import shutil
+import struct
 import tempfile
+import zipfile
 
 import torch
 from PIL import Image, PngImagePlugin
@@ -27,8 +29,8 @@ from whydiff.places import walk_key
 from whydiff.verdict import Verdict
 
 FAST = pathlib.Path("/dev/shm") if pathlib.Path("/dev/shm").is_dir() else None
-HELD = {str(i): tensor for i, tensor in enumerate([torch.arange(6.0).reshape(2, 3), torch.tensor(999), torch.zeros(0, 3), torch.full((4,), torch.nan),
-                                                   torch.ones(2, dtype=torch.bfloat16), torch.ones(3, dtype=torch.complex64)])}  # fmt: skip
+HELD = dict(enumerate([torch.arange(6.0).reshape(2, 3), torch.linspace(0, 1, 4096), torch.tensor(9), torch.zeros(0, 3), torch.full((4,), torch.nan),
+                       torch.ones(2, dtype=torch.bfloat16), torch.ones(3, dtype=torch.complex64)]))  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -42,7 +44,7 @@ def folder():
 
 def _same_as_itself(path: pathlib.Path) -> None:
     found = compare_files(path, path)
-    assert found.verdict in ("same", "incomparable"), found
+    assert found.verdict != "different", found
     assert str(found) is not None and json.dumps(found.to_dict()) is not None
 
 
@@ -73,11 +75,26 @@ def _used(trace, inner: pathlib.Path) -> None:
     read_trace(inner / "again")
 
 
+def safetensors_header(data: bytes) -> None:
+    """The JSON alone, over 64 bytes of values and under a true length."""
+    _file(".safetensors")(struct.pack("<Q", len(data)) + data + bytes(range(64)))
+
+
+def pt_pickle(data: bytes) -> None:
+    """The pickle alone, in an archive whose sums are right, with storages of 16 bytes."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, held in {"data.pkl": data, "byteorder": b"little", "version": b"3\n", **{f"data/{i}": bytes(range(16)) for i in range(4)}}.items():
+            archive.writestr(f"a/{name}", held)
+    _file(".pt")(whole.getvalue())
+    _dump(".pt")(whole.getvalue())
+
+
 def trace(data: bytes) -> None:
     with folder() as inner:
         (inner / "t").mkdir()
         (inner / "t" / "trace.jsonl").write_bytes(data)
-        save_plainly(HELD, inner / "t" / "tensors-00001.safetensors")
+        save_plainly({str(key): tensor for key, tensor in HELD.items()}, inner / "t" / "tensors-00001.safetensors")
         _used(read_trace(inner / "t"), inner)
         _same_as_itself(inner / "t")
 
@@ -154,14 +171,19 @@ def log(data: bytes) -> None:
 
 
 TARGETS = {
-    "safetensors": _file(".safetensors"), "npy": _file(".npy"), "npz": _file(".npz"), "pt": _file(".pt"), "trace": trace,
+    "safetensors": _file(".safetensors"), "npy": _file(".npy"), "npz": _file(".npz"), "pt": _file(".pt"),
+    "safetensors_header": safetensors_header, "pt_pickle": pt_pickle, "trace": trace,
     "trace_zip": archive(".zip"), "trace_tar": archive(".tar"), "trace_tgz": archive(".tgz"), "bundle": bundle, "case": case, "verdict": verdict,
     "sglang": sglang, "fastvideo": _dump(".jsonl", "fastvideo"), "comfyui_latent": _dump(".latent"), "comfyui_pt": _dump(".pt", "comfyui"),
     "comfyui_graph": comfyui_graph, "picture": _dump(".png", "picture"), "picture_text": picture_text, "log": log,
 }  # fmt: skip
 
 
-def run(name: str, data: bytes) -> None:
-    """Raises what is a finding."""
-    with contextlib.suppress(Trouble):
+def run(name: str, data: bytes) -> bool:
+    """Was it read? False where it was refused, as it should be. Raises what is a finding."""
+    try:
         TARGETS[name](data)
+    except Trouble as trouble:
+        assert str(trouble)
+        return False
+    return True

@@ -10,7 +10,7 @@ from whydiff.evidence.case import make_case
 from whydiff.evidence.traces.reading import read_trace
 from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
-from whydiff.report.browser import place_html
+from whydiff.widgets.places import figures
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def studied(tmp_path):
 
 
 def test_a_place_of_which_there_is_a_fingerprint_shows_its_estimate(studied):
-    assert "estimated from sketches" in place_html(studied, studied.rows[0])
+    assert ["known", "estimated from sketches"] in figures(studied, studied.rows[0])
 
 
 def test_no_audit_needs_values_that_nobody_recorded(studied):

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from whydiff.verdict import VERDICTS, breakable, rounded
+from whydiff.verdict import VERDICTS, breakable, literal, rounded
 
 
 class Sentence(str):
@@ -67,8 +67,8 @@ class AuditResult:
         return path
 
     def _repr_markdown_(self) -> str:
-        lines = [f"**{self.verdict}** · {self.question}", ""]
-        lines += [f"- {finding}" for finding in self.findings]
+        lines = [f"**{self.verdict}** · {literal(self.question)}", ""]
+        lines += [f"- {literal(finding)}" for finding in self.findings]
         if self.table:
             lines += ["", markdown_table(self.columns, self.table)]
         return "\n".join(lines)
@@ -92,12 +92,12 @@ class Lines:
     lines: tuple[str, ...]
 
     def _repr_markdown_(self) -> str:
-        return "\n".join(f"- {line}" for line in self.lines)
+        return "\n".join(f"- {literal(line)}" for line in self.lines)
 
 
 def markdown_table(columns, rows) -> str:
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(breakable(cell(value)) for value in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(literal, columns)) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(breakable(literal(cell(value))) for value in row) + " |" for row in rows]
     return "\n".join(lines)
 
 

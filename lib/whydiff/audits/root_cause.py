@@ -53,7 +53,7 @@ def audit(study) -> AuditResult:
         ("", "cause", "where", "what", "experiment", "explained", "share of the picture", "departs", "repair"),
         tuple(rows),
         {"effects": tuple((cause.id, cause.explained, cause.image_effect) for cause in ranked), "image": image_pair(study),
-         "repairs": tuple(repairs(study))},
+         "undone": next(((repair.changes, repair.undone) for repair in reversed(list(repairs(study)))), ((), ""))},
     )
 
 

@@ -59,7 +59,6 @@ def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor
     if place.probe == "image":
         mine, theirs, floor = as_images(lab, place, mine, theirs, floor)
     difference = relative_l2(mine, theirs)
-    equal = torch.equal(mine, theirs) or (difference == 0.0)
     if not math.isfinite(difference):
         finite = bool(mine.isfinite().all()), bool(theirs.isfinite().all())
         if finite == (False, False) and torch.equal(mine.nan_to_num(), theirs.nan_to_num()):
@@ -67,7 +66,7 @@ def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor
         why = {(True, False): "candidate's values are not finite", (False, True): "reference's values are not finite",
                (False, False): "both sides have values that are not finite"}.get(finite, "the reference is zero")  # fmt: skip
         return Row(place, None, floor, why=why)
-    return Row(place, difference, floor, equal=equal)
+    return Row(place, difference, floor, equal=difference == 0.0)
 
 
 def finer(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import shutil
@@ -122,12 +123,16 @@ class Case(_Strict):
         return {"reference": self.reference, "candidate": self.candidate}
 
 
+_OPENS = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
 def parse_yaml(text: str, where: str):
     """YAML 1.2 (so that 1e-3 is a number and `yes` a word), safe: no tags run code."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     limits.CASE.check(len(text), where)
+    limits.BRACKETS.check(max(itertools.accumulate(_OPENS.get(sign, 0) for sign in text), default=0), where)
     try:
         held = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
@@ -140,8 +145,9 @@ def parse_yaml(text: str, where: str):
     return held
 
 
-def set_key(data: dict, key: str, value, where: str) -> None:
-    """`set_key(case, "candidate.live.build.shift", 3)`. A side's `build` and `call` may be named without `live`."""
+def set_key(data: dict, key: str, value, where: str, said: str = "--set ") -> None:
+    """`set_key(case, "candidate.live.build.shift", 3)`. A side's `build` and `call` may be named without `live`. `said`: what an
+    error puts before the key."""
     parts = key.split(".")
     if len(parts) > 1 and parts[0] in ("reference", "candidate") and parts[1] in ("build", "call", "entry", "python"):
         parts.insert(1, "live")
@@ -150,7 +156,7 @@ def set_key(data: dict, key: str, value, where: str) -> None:
     for part in path:
         node = node.setdefault(part, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise Trouble(f"{where}: --set {key}: {part!r} holds no keys. Name a key of the case, such as candidate.build.shift.")
+            raise Trouble(f"{where}: {said}{key}: {part!r} holds no keys. Name a key of the case, such as candidate.build.shift.")
     node[last] = value
 
 

@@ -58,7 +58,17 @@ def _part(number: int, piece: torch.Tensor) -> torch.Tensor:
     buckets, signs = _table()
     block, first = divmod(number * _PIECE, _BLOCK)
     part = torch.bincount(buckets[first : first + len(piece)], weights=piece * signs[first : first + len(piece)], minlength=SIZE)
+    return _placed(block, part)
+
+
+def _placed(block: int, part: torch.Tensor) -> torch.Tensor:
     return part.roll(block * 797) * _sign(block)  # 797 is odd: no two of the first SIZE blocks are rolled alike
+
+
+@functools.lru_cache(maxsize=64)
+def _sketch_of_ones(size: int) -> torch.Tensor:
+    """Kept, as tensors of one size come again and again."""
+    return sketch(torch.ones(1).expand(size))
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -153,17 +163,57 @@ def numbers(tensor: torch.Tensor) -> torch.Tensor:
     return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).reshape(-1)
 
 
-def sketch_of(tensor: torch.Tensor, known: Moments | None = None) -> Sketch:
-    """The sketch of a tensor of any shape and type. `known`: its moments, if they were taken already."""
+def sketch_of(tensor: torch.Tensor) -> Sketch:
+    """The sketch of a tensor of any shape and type."""
+    return looked_at(tensor)[0]
+
+
+def looked_at(tensor: torch.Tensor) -> tuple[Sketch, Moments]:
+    """The sketch and the moments of a tensor, from one pass over it.
+
+    The mean is not known before the end, so values are taken around that of the first piece, and what that is wrong by is taken out
+    of the sums afterwards; where that would cost digits, there is a second pass.
+    """
     values = numbers(tensor)
-    found = known or moments(values)
-    total, square, unordered = torch.zeros(SIZE, dtype=torch.float64), 0.0, 0
-    for number, (piece, left) in enumerate(centred(values, found)):
-        total += _part(number, left)
-        square += float(left @ left)
+    found = _around(values, None)
+    if found[0] is None:
+        found = _around(values, found[1].mean)
+    total, of, square, unordered = found
+    mean = of.mean if of.count else 0.0
+    return Sketch(total.to(torch.float32), of.count, mean, math.sqrt(max(0.0, square)), _quantiles(values), unordered % 2**64), of
+
+
+def _around(values: torch.Tensor, center: float | None) -> tuple[torch.Tensor | None, Moments, float, int]:
+    """(sketch of the finite values less their mean, moments, square of their norm, unordered hash), all taken around `center`, or
+    around the mean of the first values. No sketch where the mean turned out to be far from there."""
+    given, count, low, high = center is not None, 0, math.inf, -math.inf
+    total, missing = torch.zeros(SIZE, dtype=torch.float64), torch.zeros(SIZE, dtype=torch.float64)
+    summed, square, unordered = 0.0, 0.0, 0
+    for number, piece in enumerate(pieces(values)):
         unordered += _unordered(piece)
-    return Sketch(total.to(torch.float32), found.count, found.mean if found.count else 0.0, math.sqrt(square), _quantiles(values),
-                  unordered % 2**64)  # fmt: skip
+        least, most = piece.aminmax()  # NaN and infinities show in one of them
+        kept, marks = piece, None
+        if not math.isfinite(float(least) + float(most)):
+            marks = piece.isfinite()
+            kept = piece[marks]
+            if not len(kept):
+                missing += _part(number, torch.ones_like(piece))
+                continue
+            least, most = kept.aminmax()
+        center = float(kept.mean()) if center is None else center
+        left = piece - center
+        if marks is not None:
+            left, missing = torch.where(marks, left, 0.0), missing + _part(number, (~marks).to(torch.float64))
+        total += _part(number, left)
+        summed, square = summed + float(left.sum()), square + float(left @ left)
+        count, low, high = count + len(kept), min(low, float(least)), max(high, float(most))
+    if not count:
+        return total, Moments(0, math.nan, math.nan, math.nan), 0.0, unordered
+    shift = summed / count
+    of, left_over = Moments(count, center + shift, low, high), square - summed * shift
+    if not given and left_over < 1e-4 * square:
+        return None, of, square, unordered
+    return total - shift * (_sketch_of_ones(len(values)) - missing), of, left_over, unordered
 
 
 def _unordered(piece: torch.Tensor) -> int:

@@ -43,7 +43,7 @@ def proof(study, repairs: list, names: dict) -> dict | None:
         return None
     last = repairs[-1]
     left = "nothing, every tensor is equal bit for bit" if last.equal else "nothing beyond noise" if last.agrees else "a part, see below"
-    shown = [{"title": title, "words": words, "png": pictures.png(pictures.frames(picture), 512)}
+    shown = [{"title": title, "words": words, "png": pictures.png([pictures.middle(picture)], 512)}
              for title, words, picture in root_cause.pictures(study, names) if picture is not None]  # fmt: skip
     return {"pictures": shown if len(shown) > 2 else [], "undone": last.undone, "left": left, "closed": last.agrees, "count": len(repairs)}
 

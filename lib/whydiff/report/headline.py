@@ -35,13 +35,13 @@ def _reasons(verdict) -> str:
 def _proof(verdict, repairs: list, did: str) -> str:
     """What a run with all causes undone shows, where that was made."""
     causes = len(verdict.causes)
-    if not repairs or not causes or (causes > 1 and repairs[-1].undone.startswith("all ") is False):
+    if not repairs or not causes or (causes > 1 and not repairs[-1].undone.startswith("all ")):
         return ""
-    undone = "with it undone" if causes == 1 else f"with all {causes} undone"
-    both = "both pictures" if "picture" in did else "both sides"
+    undone = "with it undone" if causes == 1 else "with both undone" if causes == 2 else f"with all {causes} undone"
+    they = "the pictures" if "picture" in did else "the sides"
     if repairs[-1].equal:
-        return f"; {undone}, {both} are equal bit for bit"
-    return f"; {undone}, {both} agree to within noise" if repairs[-1].agrees else f"; {undone}, a difference is left"
+        return f"; {undone}, {they} are equal bit for bit"
+    return f"; {undone}, {they} agree to within noise" if repairs[-1].agrees else f"; {undone}, a difference is left"
 
 
 def pictures_differ(study) -> bool:
@@ -49,7 +49,7 @@ def pictures_differ(study) -> bool:
     import torch
 
     pair = [None if trace is None else trace.get("image") for trace in (study.reference, study.candidate)]
-    return None not in [None if p is None else 0 for p in pair] and not (pair[0].shape == pair[1].shape and torch.equal(*pair))
+    return all(p is not None for p in pair) and not (pair[0].shape == pair[1].shape and torch.equal(*pair))
 
 
 def upper(text: str) -> str:

@@ -23,6 +23,12 @@ def frames(image) -> list[np.ndarray]:
     return [np.broadcast_to(p, (*p.shape[:2], 3)) if p.shape[-1] == 1 else p for p in pixels]
 
 
+def middle(image) -> np.ndarray:
+    """(H, W, 3) of a picture, or of the frame in the middle of a video."""
+    found = frames(image)
+    return found[len(found) // 2 if np.ndim(image) == 5 else 0]
+
+
 def signed(reference, candidate) -> tuple[str, float]:
     """candidate − reference of two pictures of one shape as PNG, dark below 0 and light above, what is equal left transparent;
     and the number at which its scale ends."""

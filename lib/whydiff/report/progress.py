@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import html
 import os
 import time
 from collections.abc import Callable
@@ -20,10 +22,14 @@ def line() -> Callable[[str], None]:
 
     if get_ipython() is None:
         return lambda text: None
+    from tqdm.notebook import tqdm_notebook
+
+    # In a notebook tqdm does not read its switch, and each of its bars is a widget that leaves a hole where there is no kernel.
+    tqdm_notebook.__init__ = functools.partialmethod(tqdm_notebook.__init__, disable=True)
     started = time.perf_counter()
     handle = display(HTML(""), display_id=True)
 
     def said(text: str) -> None:
-        handle.update(HTML(f"<small>{time.perf_counter() - started:.0f} s: {text}</small>"))
+        handle.update(HTML(f"<small>{time.perf_counter() - started:.0f} s: {html.escape(text)}</small>"))
 
     return said

@@ -58,7 +58,7 @@ def in_floors(floors: float) -> str:
     if not math.isfinite(floors):
         return "other shapes"
     if floors < 1e4:
-        return "0" if floors == 0 else f"{floors:.2g} floors" if floors < 100 else f"{floors:.0f} floors"
+        return "equal" if floors == 0 else f"{floors:.2g} floors" if floors < 100 else f"{floors:.0f} floors"
     return f"{floors:.0e} floors".replace("e+0", "e").replace("e+", "e")
 
 

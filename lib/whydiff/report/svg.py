@@ -24,8 +24,9 @@ def inline(figure, label: str, name: str):
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has a font for it
-        if (layout := figure.get_layout_engine()) is not None:  # savefig alone would lay out and draw twice
+        if (layout := figure.get_layout_engine()) is not None:  # savefig alone would draw twice
             layout.execute(figure)
+            layout.execute(figure)  # a legend below the axes follows their size
             figure.set_layout_engine("none")
         figure.savefig(buffer, format="svg", transparent=True)
     plt.close(figure)

@@ -65,7 +65,7 @@ def read(path: pathlib.Path) -> Trace:
 def _place(found: dict[str, str], key: str, rank: int | None) -> Place:
     """Where a tensor was dumped: a probe of the contract by its name, otherwise a module with its further tags (`layer_id=3`)."""
     step = found.get("step", found.get("forward_pass_id", ""))
-    step = _number(step) if step.isdigit() else None
+    step = _number(step) if re.fullmatch("[0-9]+", step) else None
     name = found["name"]
     if name.startswith(_HOOKED):
         return Place("modules", step, module=".".join(part for part in (name.removeprefix(_HOOKED), key) if part), rank=rank)
@@ -83,7 +83,7 @@ def tags(file: pathlib.Path) -> dict[str, str]:
 
 def _number(text: str | None) -> int:
     """Of a tag; 0 where there is none, or no number that counts something."""
-    number = int(text) if text and re.fullmatch("[0-9]{1,18}", text) else 0
+    number = int(text) if text and re.fullmatch("[0-9]{1,99}", text) else 0
     limits.STEP.check(number, "a step, rank or index")
     return number
 

@@ -80,7 +80,7 @@ def _tar(path: pathlib.Path, stack) -> dict:
         file = stack.enter_context(_Bounded(gzip.GzipFile(fileobj=file), whole, path))
     archive = stack.enter_context(tarfile.TarFile(fileobj=file))
     found = {}
-    for number, info in enumerate(archive):
+    for number, info in enumerate(archive, 1):
         limits.MEMBERS.check(number, path)
         if info.isreg() and not info.issparse():
             found[info.name] = lambda info=info: archive.extractfile(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 
 import torch
 
@@ -10,6 +11,7 @@ from whydiff import limits
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces.archives import is_archive
 from whydiff.evidence.traces.image_file import read_image
+from whydiff.evidence.traces.mapped_files import map_array
 from whydiff.evidence.traces.strangers import reading, regular
 from whydiff.evidence.traces.usable import from_safetensors, usable
 
@@ -63,13 +65,16 @@ def load_plain(path: pathlib.Path):
 
     regular(path)
     _check_records(path)
-    with reading(path, "a torch file that can be read", "Cut short? Copy it again."):
-        try:
-            held = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            raise Trouble(f"{path}: holds more than tensors, and reading it could run code. Where it was made, save plain tensors: "
-                          "torch.save(tensor.cpu(), ...), or safetensors.torch.save_file({'name': tensor}, ...).") from None  # fmt: skip
-    return _plain(held, path)
+    with reading(path, "a torch file that can be read", "Cut short? Copy it again."), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of kinds of tensors that may change: their values are what counts
+        with torch.sparse.check_sparse_tensor_invariants():  # an index beyond the shape would write into foreign memory
+            try:
+                return _plain(torch.load(path, map_location="cpu", weights_only=True), path)
+            except (pickle.UnpicklingError, RuntimeError) as error:
+                if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+                    raise Trouble(f"{path}: holds more than tensors, and reading it could run code. Where it was made, save plain tensors: "
+                                  "torch.save(tensor.cpu(), ...), or safetensors.torch.save_file({'name': tensor}, ...).") from None  # fmt: skip
+                raise
 
 
 def _check_records(path: pathlib.Path) -> None:
@@ -130,6 +135,8 @@ def _numpy(path: pathlib.Path) -> dict[str, torch.Tensor]:
         else:
             with path.open("rb") as file:
                 _check_header(file, whole, path, "")
+            if (found := map_array(path)) is not None:
+                return {"": found}
         held = np.load(path, allow_pickle=False)
         arrays = {"": held} if isinstance(held, np.ndarray) else {name: held[name] for name in held.files}
         return {name: as_tensor(array, f"{path} {name}".strip()) for name, array in arrays.items()}

@@ -17,6 +17,7 @@ from whydiff.places import Place
 
 # Pillow goes by content: what is called .png may be PostScript, for which it would start another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+PIXEL = 12  # bytes of one in memory: three float32
 _REMEDY = "Save it again as PNG."
 
 
@@ -31,6 +32,7 @@ def picture(path: pathlib.Path):
             warnings.simplefilter("ignore")  # of Pillow's about damage and odd metadata: the pixels are what counts
             with Image.open(regular(pathlib.Path(path)), formats=FORMATS) as opened:
                 limits.PIXELS.check(opened.width * opened.height, path)
+                limits.check_unpacked(PIXEL * opened.width * opened.height, path.stat().st_size, path)
                 yield opened
     finally:
         Image.MAX_IMAGE_PIXELS = usual
@@ -52,6 +54,7 @@ def read_frames(path: pathlib.Path) -> torch.Tensor:
         frames = []
         for number, frame in enumerate(ImageSequence.Iterator(opened), 1):
             limits.FRAMES.check(number * frame.width * frame.height, path)
+            limits.check_unpacked(PIXEL * number * frame.width * frame.height, path.stat().st_size, path, limits.FILM_RATIO)
             frames.append(to_image(frame.convert("RGB"))[0][0])
         return torch.stack(frames)[None]
 

@@ -16,6 +16,7 @@ from whydiff.evidence.traces.archives import is_archive, unpacked
 from whydiff.evidence.traces.strangers import inside, lines_of
 from whydiff.evidence.traces.trace import Event, Sketched, Trace
 from whydiff.evidence.traces.usable import from_safetensors
+from whydiff.measure import mapped
 from whydiff.measure.sketches import Sketch
 from whydiff.places import Place
 
@@ -36,6 +37,7 @@ def read_trace(folder) -> Trace:
         raise Trouble(f"{path}: no trace there. A trace is a folder with trace.jsonl; `whydiff record` makes one.")
     trace = Trace(complete=False)
     files: dict[str, dict] = {}
+    leaves = mapped.large(file for file in path.parent.glob("*.safetensors") if file.is_file())
     most = limits.PLACES.most
     for number, text, ended in lines_of(inside(path, path.parent)):
         where = f"{path}, line {number}"
@@ -43,7 +45,7 @@ def read_trace(folder) -> Trace:
         if line is None:  # killed while it wrote this line: everything before it is there
             break
         if "probe" in line:
-            _read_event(trace, line, path, where, files)
+            _read_event(trace, line, path, where, files, leaves)
             if number > most and len(trace.events) + len(trace.sketches) + len(trace.figures) > most:
                 limits.PLACES.check(number, path)
         else:
@@ -118,7 +120,7 @@ def _place(line: dict, where: str) -> Place:
     return Place(line["probe"], line.get("step"), line.get("branch"), line.get("occurrence") or 0, line.get("module"), line.get("rank"))
 
 
-def _read_event(trace: Trace, line: dict, path: pathlib.Path, where: str, files: dict) -> None:
+def _read_event(trace: Trace, line: dict, path: pathlib.Path, where: str, files: dict, leaves: bool) -> None:
     if line["probe"] is None:
         raise Trouble(f"{where}: probe is None; expected str.")
     place = _place(line, where)
@@ -133,7 +135,7 @@ def _read_event(trace: Trace, line: dict, path: pathlib.Path, where: str, files:
     if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name) or name in (".", ".."):
         raise Trouble(f"{where}: file {str(name)[:100]!r} points outside the trace folder.")
     if name not in files:
-        files[name] = _open_tensors(path.parent / name, where)
+        files[name] = _open_tensors(path.parent / name, where, leaves)
     key = str(key)
     if key not in files[name]:
         raise Trouble(f"{where}: {name} holds no tensor {key[:100]!r}.{did_you_mean(key[:100], list(files[name])[:1000])}")
@@ -143,10 +145,10 @@ def _read_event(trace: Trace, line: dict, path: pathlib.Path, where: str, files:
     trace.add(Event(place, tensor, **about))
 
 
-def _open_tensors(path: pathlib.Path, where: str) -> dict[str, torch.Tensor]:
+def _open_tensors(path: pathlib.Path, where: str, leaves: bool) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise Trouble(f"{where}: {path.name} is missing. Copy the whole trace folder, or record again.")
-    return from_safetensors(inside(path, path.parent, where))
+    return from_safetensors(inside(path, path.parent, where), leaves)
 
 
 def _read_sketch(line: dict, place: Place, where: str, about: dict) -> Sketched:

@@ -15,7 +15,7 @@ import torch
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces import figured
 from whydiff.evidence.traces.tensor_files import tensor_sha256
-from whydiff.measure.sketches import Moments, Sketch, deviation, moments, numbers, sketch_of
+from whydiff.measure.sketches import Moments, Sketch, deviation, looked_at, moments, numbers
 from whydiff.places import Place, walk_key
 
 
@@ -47,7 +47,6 @@ class Event:
     tensor: torch.Tensor
     device: str = "cpu"
     component: str | None = None
-
     injected: bool = False  # the run went on with another side's value
     held: object = None  # what places that show one tensor share: see recording/copies.py
 
@@ -65,10 +64,8 @@ def facts_of(tensor: torch.Tensor, stats: dict | None = None) -> dict:
 
 def fingerprint_of(tensor: torch.Tensor) -> dict:
     """As `facts_of`, and the sketch that stands for the values themselves."""
-    values = numbers(tensor)
-    found = moments(values)
-    made = sketch_of(tensor, found)
-    stats = None if tensor.is_complex() else stats_of(found, made.norm, len(values))
+    made, found = looked_at(tensor)
+    stats = None if tensor.is_complex() else stats_of(found, made.norm, tensor.numel())
     return facts_of(tensor, stats) | {"sketch": made.to_dict()}
 
 

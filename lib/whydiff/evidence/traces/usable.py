@@ -11,23 +11,26 @@ import torch
 
 from whydiff import limits
 from whydiff.errors import Trouble
+from whydiff.evidence.traces.mapped_files import map_tensors
 from whydiff.evidence.traces.strangers import reading, regular
+from whydiff.measure.mapped import large
 
 # Types of which torch can hold the bits and no more.
 _OPAQUE = {getattr(torch, name) for name in dir(torch) if re.fullmatch(r"bits?\d.*|bit|u?int[1-7]|float4.*", name)}
 DAMAGED = "It was cut short or is damaged: copy it again, or save it again."
 
 
-def from_safetensors(path: pathlib.Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, mapped. Raises Trouble for a damaged one, and for a header beyond the limit."""
-    from safetensors.torch import load_file
+def from_safetensors(path: pathlib.Path, leaves: bool | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, mapped. Raises Trouble for a damaged one, and for a header beyond the limit.
 
+    `leaves`: whether its pages leave memory after use (see `measure.mapped`); those of a large file do unless it is said.
+    """
     with reading(path, "a whole safetensors file", DAMAGED):
         with regular(path).open("rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
         if length <= path.stat().st_size:  # else it lies, and the library says so
             limits.HEADER.check(length, path)
-        held = load_file(path)
+        held = map_tensors(path, leaves=large([path]) if leaves is None else leaves)
     return {name: usable(tensor, f"{path} {name}", path) for name, tensor in held.items()}
 
 
@@ -45,13 +48,6 @@ def usable(tensor: torch.Tensor, name: str, path: pathlib.Path) -> torch.Tensor:
         if tensor.is_quantized:
             tensor = tensor.dequantize()
         if tensor.layout is not torch.strided:
-            if tensor.layout in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
-                torch._validate_sparse_compressed_tensor_args(*_compressed(tensor))
             tensor = tensor.to_dense()
         return tensor.to("cpu")
 
-
-def _compressed(tensor: torch.Tensor):
-    rows = tensor.layout in (torch.sparse_csr, torch.sparse_bsr)
-    pointers, indices = (tensor.crow_indices(), tensor.col_indices()) if rows else (tensor.ccol_indices(), tensor.row_indices())
-    return pointers, indices, tensor.values(), tensor.shape, tensor.layout

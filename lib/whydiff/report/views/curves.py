@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.report.views.colours import CANDIDATE, REFERENCE
+from whydiff.report.views.colours import CANDIDATE, REFERENCE, plain
 from whydiff.report.views.pictures import blank, legend
 from whydiff.verdict import share
 
@@ -74,15 +74,15 @@ def stage_strip(ax, strip, limit: float = STANDS_OUT):
         xlabel="difference in noise floors (1 = rounding)",
         title="Who adds a difference, and who only inherits one",
     )
-    ax.set_yticks(place, probes)
+    ax.set_yticks(place, list(map(plain, probes)))
     ax.invert_yaxis()
-    below(ax, 0.12, fontsize="small")
+    below(ax, 0.12, columns=2)
     return ax
 
 
-def below(ax, distance: float = 0.2, **style):
+def below(ax, distance: float = 0.2, columns: int = 3):
     """The legend under the axes, where it covers nothing."""
-    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=3, **style)
+    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=columns)
 
 
 def _clipped(value, low: float, high: float) -> float:
@@ -210,7 +210,7 @@ def modules(ax, walk, limit: float = STANDS_OUT):
         at = pairs.index(walk.first)
         ax.axvline(at, color="black", linewidth=1)
         ax.annotate(
-            f" first to depart:\n {walk.first.candidate}",
+            f" first to depart:\n {plain(walk.first.candidate)}",
             (at, 0.97),
             xycoords=("data", "axes fraction"),
             va="top",

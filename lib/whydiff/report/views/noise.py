@@ -7,6 +7,8 @@ import numpy as np
 from whydiff.report.views.colours import CANDIDATE, REFERENCE
 from whydiff.report.views.pictures import blank, legend
 
+POINTS = 3000  # of the scatter, evenly from the whole
+
 
 def noise_pair(axes, reference, candidate, correlation: float | None = None):
     """Histogram of both draws on the first axes, one against the other on the second, with their correlation; both flat arrays of
@@ -25,7 +27,8 @@ def noise_pair(axes, reference, candidate, correlation: float | None = None):
     )
     axes[0].set(xlabel="value of the initial noise", ylabel="density", title="Equal histograms do not mean equal noise")
     legend(axes[0], frameon=False, fontsize="small")
-    axes[1].scatter(reference, candidate, s=8, facecolors="none", edgecolors=CANDIDATE, linewidths=0.7)
+    some = slice(None, None, max(1, len(reference) // POINTS))
+    axes[1].scatter(reference[some], candidate[some], s=8, rasterized=True, facecolors="none", edgecolors=CANDIDATE, linewidths=0.7)
     axes[1].plot([-4, 4], [-4, 4], color="black", linewidth=1, linestyle=":")
     axes[1].set(
         xlim=(-4, 4),

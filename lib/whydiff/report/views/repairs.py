@@ -52,7 +52,8 @@ def _at(floors: float) -> float:
 
 def repaired_pictures(axes, shown):
     """Pictures side by side, from the candidate's as it is over each repair to the reference's. `shown`: (title, words below or "",
-    (B, [F,] H, W, C) in [0, 1] or None); spare axes stay empty."""
+    (B, [F,] H, W, C) in [0, 1] or None); spare axes stay empty, and with too few the last repairs before the end are left out."""
+    shown = shown if len(shown) <= len(axes) else [*shown[: len(axes) - 2], *shown[-2:]]
     for ax in axes[len(shown) :]:
         ax.set_axis_off()
     for ax, (title, words, picture) in zip(axes, shown):

@@ -35,7 +35,7 @@ def module_tree(ax, tree, deepest: int = 2):
     longest = max(3 * block.depth + len(block.label) for block in lines)
     ax.tick_params(axis="y", pad=6 + 5 * longest, length=0)
     ax.set_xscale("log")
-    ax.set(xlim=(low, max(10 * tree.limit, *(block.floors for block in lines)) * 30), xlabel="difference in noise floors (1 = rounding)")
+    ax.set(xlim=(low, max(10 * tree.limit, *(block.floors for block in lines)) * 1e4), xlabel="difference in noise floors (1 = rounding)")
     ax.set_title("Module by module, on equal inputs" + (f" ({left_out} more not shown)" if left_out > 0 else ""))
     ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=3, fontsize="small")
