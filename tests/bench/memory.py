@@ -81,7 +81,7 @@ def main():
     lines += ["", f"Weights of one model: {size:.0f} MB."]
     print("\n".join(lines))
     if asked.write:
-        write_section("memory", "\n".join(lines))
+        write_section("larger_than_memory", "\n".join(lines))
 
 
 if __name__ == "__main__":
