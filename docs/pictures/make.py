@@ -15,6 +15,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from PIL import Image
 
 from whydiff.audits import first_divergence, noise_equality, prompt_embedding_stats, root_cause, schedule_math, vae_round_trip
 from whydiff.audits.start_here import image_pair
@@ -70,6 +71,7 @@ def photograph(study, folder: pathlib.Path) -> None:
         page.goto(page_of.absolute().as_uri())
         page.screenshot(path=HERE.parent / "report.png")
         browser.close()
+    Image.open(HERE.parent / "report.png").convert("RGB").quantize(128).save(HERE.parent / "report.png", optimize=True)
 
 
 def card(study) -> dict:

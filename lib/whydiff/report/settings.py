@@ -45,7 +45,7 @@ def _cell(cell: dict | None) -> dict:
 
 
 def configuration_rows(study) -> list[dict]:
-    """What the checkpoints' own configurations say, component by component: as in `settings_rows`, those that differ first."""
+    """What the components' own configurations say, by `component.key`: as in `settings_rows`, those that differ first."""
     sides = {role: dict(_configuration(study, role)) for role in ROLES}
     rows = []
     for key in dict.fromkeys([*sides["reference"], *sides["candidate"]]):
@@ -62,7 +62,7 @@ def _configuration(study, role: str):
     for component, entry in held.items() if isinstance(held, dict) else ():
         for key, value in (entry.get("config") or {}).items() if isinstance(entry, dict) else ():
             if not key.startswith("_"):
-                yield f"{component}.{key}", {"value": value, "origin": f"configuration of the {component}"}
+                yield f"{component}.{key}", {"value": value, "origin": ""}
 
 
 def producers(study) -> list[dict]:
