@@ -19,7 +19,6 @@ from diffusers import FluxTransformer2DModel
 from written import write_section
 
 import whydiff
-from whydiff.evidence.recording.standalone import recording
 
 STEPS = 2
 
@@ -134,8 +133,8 @@ def main():
     table = ["| | run | own | on disk | MB a step | tensors a step |", "|---|---|---|---|---|---|"]
     for name, rows in found.items():
         run, own, whole, size, count = (statistics.median(column) for column in zip(*rows))
-        table.append(f"| {name} | {run / base[0]:.2f} | {own / base[1]:.2f} | {whole / base[0]:.2f} | {size / STEPS / 1e6:.1f} | {count / STEPS or '':.0f} |"
-                     if count else f"| {name} | {run / base[0]:.2f} | {own / base[1]:.2f} | {whole / base[0]:.2f} | {size / STEPS / 1e6:.1f} | |")
+        table.append(f"| {name} | {run / base[0]:.2f} | {own / base[1]:.2f} | {whole / base[0]:.2f} | {size / STEPS / 1e6:.1f} "
+                     f"| {f'{count / STEPS:.0f}' if count else ''} |")  # fmt: skip
     device = torch.cuda.get_device_name() if asked.device.startswith("cuda") else f"CPU, {torch.get_num_threads()} thread(s)"
     table += ["", f"{device}, {asked.dtype}, {asked.blocks} blocks of width {asked.width}, {asked.tokens} tokens; {base[0] / STEPS:.2f} s a step, "
               f"of which {base[1] / STEPS:.2f} s on the processor."]  # fmt: skip

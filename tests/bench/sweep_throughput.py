@@ -17,7 +17,7 @@ from whydiff.sweep.grid import plan
 from whydiff.sweep.running import Crew, run_cases
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SECONDS = 0.25  # that a run of the candidate sleeps; a case has about 8 of them
+SECONDS = 0.6  # that a run of the candidate sleeps; a case has about 5 of them
 SLEEPING = f"base: toy.yaml\nset: {{candidate.build.sleep: {SECONDS}}}\ngrid: {{call.seed: {{from: 0, to: 999}}}}"
 REAL = f"base: {ROOT}/data/cases/flux_port.yaml\nset: {{call.num_inference_steps: 4}}\ngrid: {{call.seed: {{from: 0, to: 999}}}}"
 
@@ -80,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     tables = {}
     for kind in options.kinds:
-        tables[kind] = measured(kind, *(([1, 2, 4, 8], 3, 1) if kind == "sleeping" else ([1, 2], 4, 2)))
+        tables[kind] = measured(kind, *(([1, 2, 4, 8], 2, 1) if kind == "sleeping" else ([1, 2], 4, 2)))
         print(f"| {kind} cases, workers | {' | '.join(map(str, tables[kind]))} |")
         print(f"|---|{'---|' * len(tables[kind])}")
         print(f"| cases a minute | {' | '.join(f'{value:.0f}' for value in tables[kind].values())} |")

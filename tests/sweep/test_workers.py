@@ -28,9 +28,11 @@ list:
 """
 
 
-def sweep(folder, *arguments, **kwargs):
+def sweep(folder, *arguments):
+    """The command as a terminal starts it: the leader of a group, to which Ctrl-C is sent (a shell's background jobs ignore it)."""
     return subprocess.Popen([sys.executable, "-m", "whydiff.cli", "sweep", "sweep.yaml", "--out", "out", *arguments], cwd=folder, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **kwargs)  # fmt: skip
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
 
 
 def finished(folder):

@@ -1,14 +1,19 @@
 """Practice: bugs are drawn by level and seed, the page is told nothing, and a guess is worth what tensors can tell."""
 
+import ast
 import json
+import pathlib
 
+import nbformat
 import pytest
 
 from whydiff.errors import Trouble
 from whydiff.faults.catalogue import load
 from whydiff.faults.fault import FAULTS
 from whydiff.widgets.practice import Practice, judged
-from whydiff.widgets.round import LEVELS, drawn, level_of, truth
+from whydiff.widgets.round import LEVELS, drawn, level_of, main, truth
+
+NOTEBOOK = pathlib.Path(__file__).resolve().parents[2] / "notebooks" / "practice" / "find_the_bug.ipynb"
 
 BOARD = {"kind": "board", "stages": [{"stage": "schedule", "causes": [{"id": "shift-constant"}]}]}
 
@@ -95,3 +100,21 @@ def test_a_round_that_cannot_be_prepared_is_told(played):
     played.tell = lambda text, **how: told.append((text, how))
     played.asked({"what": "next", "value": "easy"})
     assert told[-1][1] == {"failed": True} and "no round came about" in told[-1][0]
+
+
+@pytest.mark.slow
+def test_a_round_holds_what_is_shown_the_hint_and_the_truth(tmp_path, capsys):
+    assert main(["easy", "1", str(tmp_path / "round.json")]) == 0
+    found = json.loads((tmp_path / "round.json").read_text())
+    told = found["truth"]
+    assert level_of(told["id"]) == "easy" and told["first"] and told["board"]["verdict"] == "different"
+    assert told["id"] not in json.dumps(found["shown"]) and found["shown"]["pictures"]["frames"]
+    assert any(entry["adds"] for entry in found["hint"])
+    assert not any(probe in capsys.readouterr().out for probe in told["board"]["probes"])  # progress gives no place away
+
+
+def test_the_notebook_has_typed_parameters_and_keeps_no_output():
+    code = [cell for cell in nbformat.read(NOTEBOOK, 4).cells if cell.cell_type == "code"]
+    names = [node.target.id for node in ast.parse(code[0].source).body]
+    assert code[0].metadata.tags == ["parameters"] and names == ["level", "seed", "place", "cause"]
+    assert not any(cell.outputs for cell in code)

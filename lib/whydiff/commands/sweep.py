@@ -38,7 +38,7 @@ def command(
     from whydiff.sweep import sweeping
 
     folder = out or f"reports/{pathlib.Path(sweep).stem}"
-    said = shlex.join(["whydiff", "sweep", sweep, "--out", folder, *(["--bisect", bisect] if bisect else [])])
+    said = shlex.join(["whydiff", "sweep", _short(sweep), "--out", _short(folder), *(["--bisect", bisect] if bisect else [])])
     with sweeping.prepared(sweep, folder, bisect=bisect, command=said, notebooks=notebooks, junit=junit) as asked:
         try:
             sweeping.run(asked, scheduler=scheduler, workers=workers, fresh=fresh)
@@ -48,6 +48,11 @@ def command(
             return 130
     print(json.dumps(_told(asked), indent=1) if as_json else _words(asked, folder))
     return asked.status
+
+
+def _short(path: str) -> str:
+    """A path for the page: pages travel, and home folders are nobody's business."""
+    return pathlib.Path(path).name if pathlib.Path(path).is_absolute() else path
 
 
 def _listed(planned, as_json: bool) -> int:

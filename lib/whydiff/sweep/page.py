@@ -40,7 +40,8 @@ def render(out: pathlib.Path, title: str, results: list[Result], *, command: str
     axes = dict(sorted(axes.items(), key=lambda axis: not findings.matters(results, axis[0])))  # what matters comes first
     shown = {
         "title": title, "counts": findings.counts(results), "done": len(results), "planned": max(planned, len(results)),
-        "missed": [r for r in results if r.missed], "expected": sum(r.expected and not r.trouble for r in results),
+        "worst": max((r.status for r in results), default=2), "missed": [r for r in results if r.missed],
+        "expected": sum(r.expected and not r.trouble for r in results),
         "troubles": [r for r in results if r.trouble], "axes": _axes(results, axes), "bisected": list(bisected),
         "causes": findings.causes(results, axes), "heat": _heat(results, axes), "rows": [_row(r) for r in results[:LINES]],
         "sheet": _sheet(out, results), "signs": SIGNS, "command": command, "version": __version__,

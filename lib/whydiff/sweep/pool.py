@@ -20,7 +20,8 @@ from whydiff.engine.study import Study
 from whydiff.evidence.case import Case
 from whydiff.evidence.sides.as_loaded import FilesAsLoaded, files_of
 from whydiff.evidence.sides.loading import load_side
-from whydiff.evidence.sides.runnable import RunnableSide, leaves_room
+from whydiff.evidence.sides.memory import leaves_room
+from whydiff.evidence.sides.runnable import RunnableSide
 from whydiff.sweep import process_state
 
 SIDES = 6  # kept at most

@@ -177,4 +177,4 @@ def _cell(value) -> Any:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
-    return f"'{text}" if text[:1] in "=+-@" and not isinstance(value, (int, float)) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not isinstance(value, (int, float)) else text

@@ -63,7 +63,7 @@ if (held) {
     };
     const largest = Math.max(0, ...at.flat().map(mean));
     const table = document.getElementById("heat");
-    const what = shown.value === "image" ? "mean relative distance of the two pictures" : "cases that differ, of all";
+    const what = shown.value === "image" ? "mean relative distance of the two pictures" : "cases that differ, of all; = and ✗ where there is one";
     document.getElementById("heat-words").replaceChildren(made("code", axes[a].key), " down, ", made("code", axes[b].key), " across; in a cell: " + what);
     const head = document.createElement("thead").appendChild(document.createElement("tr"));
     head.append(made("td", ""), ...axes[b].values.map((value) => made("th", value, "col")));

@@ -6,6 +6,7 @@ player may see, and what only the answer shows, go into FILE as JSON; each line 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
@@ -98,17 +99,18 @@ def truth(fault: str, host: str) -> dict:
 
 def main(arguments: list[str]) -> int:
     level, seed, file, *done = arguments
-    answers, sys.stdout = sys.stdout, sys.stderr  # what sides print is nobody's
+    answers = sys.stdout
 
     def said(text: str) -> None:
         print(text, file=answers, flush=True)
 
     said("loading the pipelines")
-    for attempt in range(ATTEMPTS):
-        found = played(drawn(level, int(seed), attempt, tuple(done)), said)
-        if found is not None:
-            pathlib.Path(file).write_text(json.dumps(found), encoding="utf-8")
-            return 0
+    with contextlib.redirect_stdout(sys.stderr):  # what sides print is nobody's
+        for attempt in range(ATTEMPTS):
+            found = played(drawn(level, int(seed), attempt, tuple(done)), said)
+            if found is not None:
+                pathlib.Path(file).write_text(json.dumps(found), encoding="utf-8")
+                return 0
     return 1
 
 
