@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-cell-timeout=180 --timeout=600 -p no:cacheprovider
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup investigate test lint lab bench natural faults models lock clean
+.PHONY: help setup investigate test lint lab bench natural faults reliability fuzz models lock licences clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
@@ -38,7 +38,8 @@ lint: setup ## ruff over code and notebooks
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. $$(test "$$(id -u)" = 0 && echo --allow-root) notebooks
 
-bench: setup ## measure the false-alarm rate of the noise floor
+bench: setup ## measure speed and memory beside the alternatives (WRITE=1 puts the tables into docs/performance.md), then false alarms
+	@for name in one_pass streaming search_cost memory recorder_cost start headless; do echo "== $$name"; $(BIN)/python tests/bench/$$name.py $(if $(WRITE),--write); done
 	$(BIN)/python tests/bench/false_alarms.py
 
 natural: setup ## differences nobody planted: the small models under other versions of diffusers (installs 350 MB under reports/)
@@ -47,6 +48,14 @@ natural: setup ## differences nobody planted: the small models under other versi
 faults: setup ## plant known bugs and count how often the right cause is named (JOBS=2; takes less than an hour)
 	OMP_NUM_THREADS=1 $(BIN)/whydiff faults --jobs $(or $(JOBS),2) --out reports/faults
 
+reliability: setup ## kill 200 recordings, record every kind of pipeline in every way, and say what was lost or changed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/killed.py 200 0
+	OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/observed.py
+
+fuzz: setup ## fuzz every reader for FUZZ_SECONDS=600 in all (installs atheris); findings lie in reports/fuzz/found
+	$(BIN)/python -m pip install --quiet "atheris>=3"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/fuzz.py $(or $(FUZZ_SECONDS),600) $(FUZZ_TARGETS)
+
 models: setup ## train the two small models again (see data/training)
 	$(BIN)/python data/training/train_vae.py
 	$(BIN)/python data/training/train_flow.py
@@ -54,7 +63,11 @@ models: setup ## train the two small models again (see data/training)
 
 lock: setup ## write requirements.lock from what is installed in .venv
 	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\)+.*/\1/' \
-	  | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock.part && mv requirements.lock.part requirements.lock
+	  | grep -viE '^(nvidia-|cuda-|triton|atheris)'; } > requirements.lock.part && mv requirements.lock.part requirements.lock
+	$(BIN)/python docs/licences.py
+
+licences: setup ## write docs/licences.md: what every locked package says of its licence
+	$(BIN)/python docs/licences.py
 
 clean: ## remove reports and caches; .venv stays
 	rm -rf reports .pytest_cache .ruff_cache .hypothesis build

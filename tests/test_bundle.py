@@ -9,6 +9,7 @@ import zipfile
 import pytest
 import torch
 
+import whydiff
 from whydiff.bundle import bundle
 from whydiff.cli import run
 from whydiff.errors import Trouble
@@ -150,3 +151,9 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(source, out, words, case
     with pytest.raises(Trouble, match=words):
         bundle(source, out)
     assert set(pathlib.Path().iterdir()) == before
+
+
+def test_the_report_s_own_script_stays_as_its_policy_names_it(monkeypatch):
+    monkeypatch.setenv("SECRET", "pointerdown")
+    own = (pathlib.Path(whydiff.__file__).parent / "report" / "report.js").read_text()
+    assert Scrubber().page(f"<script>{own}</script><script>pointerdown</script>") == f"<script>{own}</script><script>[removed]</script>"

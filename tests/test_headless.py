@@ -31,7 +31,8 @@ def write_notebook(folder, name, *cells, parameters=PARAMETERS):
 
 
 @pytest.fixture
-def workbook(tmp_path):
+def workbook(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHYDIFF_KERNELS", "fresh")  # these notebooks import nothing; forked ones are in tests/kernels
     folder = tmp_path / "book"
     write_notebook(folder, "00_good.ipynb", GOOD)
     write_notebook(folder, "01_bad.ipynb", "1 + 1", "raise ValueError('too many\\nlevels')", parameters="out = ''")

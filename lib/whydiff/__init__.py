@@ -9,8 +9,9 @@ The map; each room uses only what stands to its left or above it.
     engine                             the walk from the first divergence to the verdict
     audits                             one question for each notebook
     report     widgets                 pictures and pages; what one explores with mouse and keyboard in a notebook
-    headless   commands                notebooks run by papermill (notebooks, workers), the zip of a report
+    headless   commands                notebooks run by papermill (notebooks, workers, kernels), the zip of a report
                                        (bundle, scrubbed); the command (cli)
+    sweep                              many cases at once, on workers by dask
 """
 
 import importlib

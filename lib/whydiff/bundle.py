@@ -74,17 +74,18 @@ def _read(folder: pathlib.Path):
     from whydiff.engine.store import FILE, load_study
     from whydiff.engine.study import Study
     from whydiff.evidence.case import make_case
-    from whydiff.evidence.traces.trace import read_trace
+    from whydiff.evidence.traces.reading import read_trace
+    from whydiff.evidence.traces.strangers import json_file, reading
 
     path = folder / "verdict.json"
     if not path.is_file():
         raise Trouble(f"{folder} holds no verdict.json. Give a case (a YAML file), or the folder that --out of investigate or diagnose wrote.")
-    try:
-        verdict = Verdict.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Trouble(f"{path}: not a verdict that can be read ({error}). Diagnose again.") from None
+    held = json_file(path)
+    with reading(path, "a verdict that can be read", "Diagnose again."):
+        verdict = Verdict.from_dict(held)
     if (folder / "study" / FILE).is_file():
         study = load_study(folder / "study")
+        study.lab.sides = dict.fromkeys(ROLES)  # what is packed was recorded; a stranger's report runs nothing here
         study.verdict = verdict
         return study, f"whydiff investigate {_short(pathlib.Path(study.case.path)) if study.case.path else verdict.case}"
     case = make_case({"title": verdict.case, "question": verdict.question or "Why do the two outputs differ?",

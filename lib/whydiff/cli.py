@@ -12,7 +12,20 @@ import sys
 import typer
 
 from whydiff import __version__
-from whydiff.commands import bundle, causes, compare, defaults, diagnose, faults, import_, investigate, record, recorder, schedule
+from whydiff.commands import (
+    bundle,
+    causes,
+    compare,
+    defaults,
+    diagnose,
+    faults,
+    import_,
+    investigate,
+    record,
+    recorder,
+    schedule,
+    sweep,
+)
 from whydiff.errors import Trouble
 
 # Bars and remarks of the libraries that load models: here and in the notebooks' kernels. Set otherwise, they are obeyed.
@@ -23,7 +36,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
                   context_settings={"help_option_names": ["--help", "-h"]})  # fmt: skip
 
 # In the order in which one needs them.
-for _module in (investigate, diagnose, record, recorder, import_, compare, bundle, schedule, defaults, causes, faults):
+for _module in (investigate, diagnose, sweep, record, recorder, import_, compare, bundle, schedule, defaults, causes, faults):
     app.command(_module.__name__.rpartition(".")[2].rstrip("_"))(_module.command)
 
 

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from whydiff.errors import Trouble
-from whydiff.notebooks import Notebook, check_parameters, choose, run_all
+from whydiff.kernels.warm import kernel_command, warming, way_of
+from whydiff.notebooks import Notebook, check_parameters, choose, own_kernel, run_all
 from whydiff.verdict import Verdict
+from whydiff.workers import started
 
 STUDY = "study"  # DIR/study: what the notebooks read instead of running the diagnosis again
+MOST_JOBS = 4  # unless more are asked for: each kernel may load both sides, and ten notebooks are soon done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +31,18 @@ class Investigation:
     notebooks: list[pathlib.Path]
     failures: list[str]
     expect: Any = None
+    study: Any = None
 
 
 def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, overrides: dict[str, Any] | None = None,
-                only: list[str] = (), jobs: int = 1, said: Callable[[str], None] = lambda text: None,
-                timeout: int = 1800, folder=None) -> Investigation:  # fmt: skip
+                only: list[str] = (), jobs: int | None = None, said: Callable[[str], None] = lambda text: None,
+                timeout: int = 1800, folder=None, kernels: str | None = None, store=None) -> Investigation:  # fmt: skip
     """Diagnose a case once, run the notebooks over it, and write verdict, report, notebooks and traces into `out`.
 
     `out` is `reports/<case>/` unless given; what is there stays until all is written. `parameters` go to the notebooks
     that declare them, `only` are notebook names with or without number, `folder` holds the notebooks (the checkout's).
+    `jobs` notebooks run at a time: unless given, as many as there are cores, and as memory holds both sides; `kernels` is
+    "fork", "fresh" or "auto" (the variable WHYDIFF_KERNELS, else forked where that works). `store` is as for `study`.
     Bad input raises Trouble before anything runs; a notebook that fails is reported in `failures`.
     """
     from whydiff.evidence.case import load_case
@@ -45,34 +51,59 @@ def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, o
     chosen = choose(only, folder)
     given = check_parameters(chosen, dict(parameters or {}), reserved=("case", "out", "study_from"))
     chosen, given = with_their_files(chosen, given, bool(only), said)
+    way_of(kernels)
     final = pathlib.Path(out) if out else pathlib.Path("reports") / case.name
-    with published(final) as draft:
-        study, failures = _fill(case, draft, final.absolute(), chosen, given, bool(overrides), jobs, said, timeout)
+    # What runs the notebooks starts now, and imports while the diagnosis runs.
+    with published(final) as draft, own_kernel() as use_kernel, warming(kernels) as warm, started(_jobs(jobs, chosen)) as workers:
+
+        def run(study, notebooks: pathlib.Path, ours: dict[str, Any]) -> list[str]:
+            fitting = workers if jobs else workers[: _fitting(study.lab)]
+            command, reason = kernel_command(warm, kernels)
+            use_kernel(command)
+            if reason:
+                said(f"kernels are started afresh: {reason}")
+            return run_all(chosen, notebooks, ours, given, workers=fitting, timeout=timeout, said=said)
+
+        study, failures = _fill(case, draft, final.absolute(), chosen, given, bool(overrides), run, said, store)
     notebooks = [final / "notebooks" / notebook.path.name for notebook in chosen]
-    return Investigation(study.verdict, final, final / "report.html", [n for n in notebooks if n.exists()], failures, case.expect)
+    return Investigation(study.verdict, final, final / "report.html", [n for n in notebooks if n.exists()], failures, case.expect,
+                         study)  # fmt: skip
 
 
-def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook], given, overridden: bool, jobs, said, timeout):
+def _jobs(asked: int | None, chosen: list[Notebook]) -> int:
+    """How many notebooks may run at a time, as far as can be said before the sides are loaded."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(asked or min(cores, MOST_JOBS), len(chosen))
+
+
+def _fitting(lab) -> int:
+    """How many kernels may load both sides at a time: at least one, and one alone where both do not fit."""
+    from whydiff.evidence.sides.memory import room_for
+
+    return 1 if lab.apart else max(1, room_for(side for side in lab.sides.values() if side is not None))
+
+
+def _fill(case, draft: pathlib.Path, final: pathlib.Path, chosen: list[Notebook], given, overridden: bool, run, said, store):
     from whydiff.audits.table import AUDITS
     from whydiff.engine.api import study as make_study
     from whydiff.report.html import write_report
 
-    study = make_study(case, progress=said)
+    study = make_study(case, progress=said, store=store)
     study.save(draft)
     # Notebooks read an effective case file where `--set` changed something, and the user's own file where not.
-    effective = _effective_case(case, draft) if overridden else pathlib.Path(case.path)
+    effective = effective_case(case, draft) if overridden else pathlib.Path(case.path)
     # A notebook's own default for a file is an example to read it by, and nobody else's evidence.
     ours = {name: "" for audit in AUDITS for name in audit.files} | {"case": str(effective), "out": str(draft)}
     if _store_study(study, draft / STUDY):
         ours["study_from"] = str(draft / STUDY)
-    failures = run_all(chosen, draft / "notebooks", ours, given, jobs=jobs, timeout=timeout, said=said)
+    failures = run(study, draft / "notebooks", ours)
     _repoint(draft, final)
     study.verdict.audits = read_audits(draft, chosen)
     study.verdict.notes += [f"{failure}." for failure in failures]
     study.verdict.save(draft)
     said("writing the report")
     write_report(study, draft / "report.html", notebooks=[f"notebooks/{notebook.path.name}" for notebook in chosen],
-                 command=_command(case, final, given, overridden))  # fmt: skip
+                 command=_command(case, final, given, overridden), kept=read_kept(draft, chosen))  # fmt: skip
     return study, failures
 
 
@@ -113,6 +144,12 @@ def read_audits(folder: pathlib.Path, chosen: list[Notebook]) -> list[dict]:
     return found
 
 
+def read_kept(folder: pathlib.Path, chosen: list[Notebook]) -> dict[str, dict]:
+    """What notebooks stored beside their findings, by audit."""
+    paths = {notebook.name: folder / "audits" / f"{notebook.name}.json" for notebook in chosen}
+    return {name: json.loads(path.read_text(encoding="utf-8")).get("kept", {}) for name, path in paths.items() if path.is_file()}
+
+
 @contextlib.contextmanager
 def published(target) -> Iterator[pathlib.Path]:
     """A new folder to write into, which takes the place of `target` when all went well; else `target` stays as it was."""
@@ -139,7 +176,7 @@ def published(target) -> Iterator[pathlib.Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _effective_case(case, folder: pathlib.Path) -> pathlib.Path:
+def effective_case(case, folder: pathlib.Path) -> pathlib.Path:
     """The case with its overrides, as `folder/<case>.yaml`; relative paths become absolute ones."""
     from ruamel.yaml import YAML
 

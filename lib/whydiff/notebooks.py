@@ -14,13 +14,13 @@ import math
 import os
 import pathlib
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from whydiff.errors import Trouble, did_you_mean
-from whydiff.workers import run_tasks
+from whydiff.kernels.warm import FRESH
+from whydiff.workers import Worker, run_tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +33,23 @@ class Notebook:
     def name(self) -> str:
         return re.sub(r"^\d+[_-]", "", self.path.stem)
 
+    def code(self) -> list[dict]:
+        """The code cells, as the file has them."""
+        try:
+            return [cell for cell in json.loads(self.path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+        except (OSError, ValueError, KeyError) as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> Trouble:
+        return Trouble(f"{self.path} is not a notebook that can be read ({type(error).__name__}: {error}).")
+
     def parameters(self) -> list[str]:
         """The names assigned in the cell tagged `parameters`, read as code: any annotation will do."""
+        cell = next((c for c in self.code() if "parameters" in c.get("metadata", {}).get("tags", [])), None)
         try:
-            cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
-            cell = next((c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])), None)
             tree = ast.parse("".join(cell["source"])) if cell else None
-        except (OSError, ValueError, KeyError, SyntaxError) as error:
-            raise Trouble(f"{self.path} is not a notebook that can be read ({type(error).__name__}: {error}).") from None
+        except SyntaxError as error:
+            raise self._unreadable(error) from None
         if tree is None:
             raise Trouble(f"{self.path} has no cell tagged 'parameters'.")
         targets = [t for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)
@@ -102,20 +111,22 @@ def _plain(value, where: str) -> None:
         raise Trouble(f"{where}: a {type(value).__name__} cannot be handed to a notebook; use a number, word, list or mapping.")
 
 
-def run_all(notebooks: list[Notebook], folder: pathlib.Path, ours: dict[str, Any], given: dict[str, Any], *, jobs: int = 1,
+def run_all(notebooks: list[Notebook], folder: pathlib.Path, ours: dict[str, Any], given: dict[str, Any], *, workers: list[Worker],
             timeout: int = 1800, said: Callable[[str], None] = lambda text: None) -> list[str]:  # fmt: skip
-    """Run notebooks, at most `jobs` at a time, each with those parameters that it declares. One line for each failure."""
+    """Run notebooks, one on each worker at a time, each with those parameters that it declares. One line for each failure."""
     folder.mkdir(parents=True, exist_ok=True)
+    # With several workers the longest come first, told by their cells, so that none of them is waited for alone at the end.
+    order = sorted(notebooks, key=lambda notebook: -len(notebook.code())) if len(workers) > 1 else notebooks
     tasks = []
-    for notebook in notebooks:
+    for notebook in order:
         declared = notebook.parameters()
         tasks.append([str(notebook.path), str(folder), {k: v for k, v in (ours | given).items() if k in declared}, timeout])
 
     def began(i: int) -> None:
-        said(f"notebook {i + 1} of {len(tasks)}: {notebooks[i].path.stem}")
+        said(f"notebook {i + 1} of {len(tasks)}: {order[i].path.stem}")
 
-    with own_kernel():
-        return [line for line in run_tasks(tasks, jobs, began) if line]
+    answers = dict(zip(order, run_tasks(tasks, workers, began)))
+    return [answers[notebook] for notebook in notebooks if answers[notebook]]
 
 
 def run_one(path: str, folder: str, parameters: dict[str, Any], timeout: int) -> str | None:
@@ -163,19 +174,25 @@ def _sign(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def own_kernel() -> Iterator[None]:
-    """While the context lasts, the kernel `python3` is the running interpreter, whatever else is installed."""
+def own_kernel() -> Iterator[Callable[[list[str]], None]]:
+    """While the context lasts, the kernel `python3` is the running interpreter, whatever else is installed.
+
+    Its value sets another command for starting it, as `kernel.json` has it.
+    """
     with tempfile.TemporaryDirectory(prefix="whydiff-kernel-") as folder:
-        spec = pathlib.Path(folder) / "kernels" / "python3"
-        spec.mkdir(parents=True)
-        argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=40", "-f", "{connection_file}"]
-        (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3 (whydiff)", "language": "python"}))
+        spec = pathlib.Path(folder) / "kernels" / "python3" / "kernel.json"
+        spec.parent.mkdir(parents=True)
+
+        def use(argv: list[str]) -> None:
+            spec.write_text(json.dumps({"argv": argv, "display_name": "Python 3 (whydiff)", "language": "python"}))
+
+        use(FRESH)
         changed = {"JUPYTER_PATH": os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")])),
                    "PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # fmt: skip
         before = {key: os.environ.get(key) for key in changed}
         os.environ.update(changed)
         try:
-            yield
+            yield use
         finally:
             for key, value in before.items():
                 os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)

@@ -106,6 +106,12 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, data: dict) -> Verdict:
+        """The verdict that `to_dict` gave. Raises ValueError that names the first key which holds something else."""
+        check_fields(data, _VERDICT, "the verdict")
+        for cause in data.get("causes", []):
+            check_fields(cause, _CAUSE, "a cause")
+        for entry in [*filter(None, [data.get("first_divergence")]), *data.get("unexplained", []), *data.get("declared", [])]:
+            check_fields(entry, _ENTRY, "a place")
         names = {field.name for field in dataclasses.fields(Cause)}
         causes = [Cause(**{k: v for k, v in cause.items() if k in names}) for cause in data.get("causes", [])]
         fields = {field.name for field in dataclasses.fields(cls)} - {"causes"}
@@ -133,17 +139,47 @@ class Verdict:
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:
-        rows = [f"**{self.summary}**", ""]
+        rows = [f"**{literal(self.summary)}**", ""]
         if self.causes:
             rows += ["| | cause | where | what | proof | explained | share of the image |", "|-|-|-|-|-|-|-|"]
         for number, cause in enumerate(self.causes, 1):
             effect = "" if cause.image_effect is None else share(cause.image_effect)
             cells = [number, f"`{cause.id}`", where(cause.to_dict()), cause.statement, cause.experiment,
                      share(cause.explained), effect]  # fmt: skip
-            rows.append("| " + " | ".join(breakable(str(cell).replace("|", "\\|")) for cell in cells) + " |")
-        rows += [""] + [f"*Unexplained:* {describe(entry)}  " for entry in self.unexplained]
-        rows += [f"*Note:* {note}  " for note in self.notes]
+            rows.append("| " + " | ".join(breakable(literal(str(cell)).replace("|", "\\|")) for cell in cells) + " |")
+        rows += [""] + [f"*Unexplained:* {literal(describe(entry))}  " for entry in self.unexplained]
+        rows += [f"*Note:* {literal(note)}  " for note in self.notes]
         return "\n".join(rows)
+
+
+def literal(text: str) -> str:
+    """Words from a trace inside Markdown: no tag, link or picture comes to life in them. Notebooks that whydiff ran are trusted."""
+    text = re.sub(r"\s*[\r\n]\s*", " ", str(text))
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    return re.sub(r"\](?=\s*[(:\[])", r"\\]", text)
+
+
+_TEXT, _NUMBER = (str,), (int, float, type(None))
+_VERDICT = {"verdict": _TEXT, "summary": _TEXT, "case": _TEXT, "question": _TEXT, "first_divergence": (dict, type(None)), "causes": (list,),
+            "unexplained": (list,), "declared": (list,), "compared": (dict,), "evidence": (dict,), "audits": (list,), "notes": (list,)}  # fmt: skip
+_PLACE = {"stage": _TEXT, "probe": _TEXT, "step": (int, type(None)), "module": (str, type(None)), "branch": (str, type(None)), "occurrence": (int,)}
+_CAUSE = _PLACE | {"id": _TEXT, "statement": _TEXT, "relation": (dict,), "explained": _NUMBER, "experiment": _TEXT, "departs": _TEXT,
+                   "fix": _TEXT, "steps": (list, type(None)), "equivalent": (list,), "image_effect": _NUMBER}  # fmt: skip
+_ENTRY = _PLACE | {"difference": _NUMBER, "noise_floor": _NUMBER, "why": (str, type(None))}
+_NEEDED = {"stage", "probe", "id", "statement", "relation", "explained", "experiment", "verdict", "summary"}
+
+
+def check_fields(held, kinds: dict[str, tuple], what: str) -> None:
+    """Raise ValueError unless `held` is an object whose keys hold what they should."""
+    if not isinstance(held, dict):
+        raise ValueError(f"{what} is {str(held)[:100]!r}")
+    for key, allowed in kinds.items():
+        if key not in held and key in _NEEDED:
+            raise ValueError(f"{what} has no {key}")
+        if key in held and not isinstance(held[key], allowed):
+            raise ValueError(f"{key} of {what} is {str(held[key])[:100]!r}")
+    if what == "the verdict" and held["verdict"] not in VERDICTS:
+        raise ValueError(f"no such verdict: {held['verdict'][:100]!r}")
 
 
 def breakable(text: str) -> str:

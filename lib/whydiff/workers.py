@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class Worker:
@@ -32,6 +32,7 @@ class Worker:
                                         stderr=chatter, text=True, start_new_session=True)  # fmt: skip
 
     def run(self, task: list) -> str | None:
+        """The answer to one task (the arguments of `run_one`)."""
         if self.process is None:
             self.start()
         process, answer = self.process, ""
@@ -61,13 +62,25 @@ class Worker:
                 pipe.close()
 
 
-def run_tasks(tasks: list[list], jobs: int, began: Callable[[int], None] = lambda i: None) -> list[str | None]:
-    """The answers to tasks (arguments of `run_one`), at most `jobs` at a time. `began(i)` is called in this thread."""
+@contextlib.contextmanager
+def started(number: int) -> Iterator[list[Worker]]:
+    """Workers that import what they need while something else goes on; ended with the context, and their kernels with them."""
+    workers = [Worker() for _ in range(number)]
+    try:
+        for worker in workers:
+            worker.start()
+        yield workers
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def run_tasks(tasks: list[list], workers: list[Worker], began: Callable[[int], None] = lambda i: None) -> list[str | None]:
+    """The answers to tasks (arguments of `run_one`), one on each worker at a time. `began(i)` is called in this thread."""
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     events: queue.SimpleQueue = queue.SimpleQueue()
     for i in range(len(tasks)):
         waiting.put(i)
-    workers = [Worker() for _ in range(min(jobs, len(tasks)))]
 
     def serve(worker: Worker) -> None:
         with contextlib.suppress(queue.Empty):
@@ -92,8 +105,6 @@ def run_tasks(tasks: list[list], jobs: int, began: Callable[[int], None] = lambd
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting.get_nowait()
-        for worker in workers:
-            worker.stop()
 
 
 def main() -> None:
@@ -101,6 +112,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the kernel ends with us
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    import papermill  # noqa: F401  while the diagnosis runs
+
     from whydiff.notebooks import run_one
 
     for line in sys.stdin:

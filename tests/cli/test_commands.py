@@ -38,12 +38,12 @@ def last_line(result, *words):
 
 # --- start-up ------------------------------------------------------------------------------------------------------
 
-COMMANDS = ("investigate", "diagnose", "record", "compare", "schedule", "defaults", "causes")
+COMMANDS = ("investigate", "diagnose", "sweep", "record", "compare", "schedule", "defaults", "causes")
 
 
 def test_help_is_quick_and_imports_nothing_heavy():
     code = "import sys; from whydiff.cli import run; run(['--help']); print('LOADED', *[m for m in " \
-           "('torch', 'numpy', 'pydantic', 'diffusers', 'papermill', 'matplotlib') if m in sys.modules])"  # fmt: skip
+           "('torch', 'numpy', 'pydantic', 'diffusers', 'papermill', 'matplotlib', 'dask', 'distributed') if m in sys.modules])"  # fmt: skip
     times = []
     for _ in range(3):
         start = time.monotonic()

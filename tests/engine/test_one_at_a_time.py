@@ -9,7 +9,7 @@ import torch
 
 from whydiff.engine.api import study
 from whydiff.evidence.case import make_case
-from whydiff.evidence.sides import runnable
+from whydiff.evidence.sides import memory, runnable
 
 SIDES = textwrap.dedent('''
     """A sampler with one small network; every one that was made is known."""
@@ -73,7 +73,7 @@ def test_one_at_a_time_says_what_both_in_memory_say(case, tmp_path, build, cause
 
 
 def test_sides_that_do_not_fit_are_kept_apart_by_themselves(case, monkeypatch):
-    monkeypatch.setattr(runnable, "free_bytes", lambda device: 100)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 100)
     assert study(case(shift=5.0)).lab.apart
     monkeypatch.undo()
     assert not study(case(shift=5.0)).lab.apart

@@ -11,7 +11,8 @@ from whydiff.engine.files import compare_files
 from whydiff.errors import Trouble
 from whydiff.evidence.case import make_case
 from whydiff.evidence.readers import import_dump
-from whydiff.evidence.traces.trace import Event, Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.measure.figures import apart, completed, figures_of
 from whydiff.places import Place
 

@@ -5,7 +5,7 @@ import pathlib
 from whydiff.engine.api import study
 from whydiff.engine.recording import record_side
 from whydiff.evidence.case import make_case
-from whydiff.evidence.traces.trace import read_trace
+from whydiff.evidence.traces.reading import read_trace
 
 SIDES = pathlib.Path(__file__).resolve().parents[2] / "data" / "cases" / "sides.py"
 CALL = {"prompt": "two blue squares on black", "height": 96, "width": 128, "num_inference_steps": 3, "max_sequence_length": 16, "seed": 0}

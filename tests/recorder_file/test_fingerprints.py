@@ -9,7 +9,8 @@ from sides_recorded import record, verdict
 
 from whydiff.cli import run
 from whydiff.engine.sketched import WORDS
-from whydiff.evidence.traces.trace import Event, Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
 FAULTS = {"healthy": {}, "rope": {"apply_rope": False}, "guidance": {"guidance_embed_scale": 0.001}, "schedule": {"mu_token_factor": 4},

@@ -13,7 +13,7 @@ import torch
 
 from whydiff import taps
 from whydiff.evidence.recording import one_file
-from whydiff.evidence.traces.trace import read_trace
+from whydiff.evidence.traces.reading import read_trace
 from whydiff.places import Place
 
 # What torch itself imports, where it is there. numpy and safetensors are not among it.

@@ -7,8 +7,8 @@ from sides_recorded import CALL, SIDES
 import whydiff
 from whydiff.engine.recording import record_side
 from whydiff.evidence.recording.standalone import record, recording
+from whydiff.evidence.traces.reading import read_trace
 from whydiff.evidence.traces.tensor_files import tensor_sha256
-from whydiff.evidence.traces.trace import read_trace
 
 
 class Net(torch.nn.Module):

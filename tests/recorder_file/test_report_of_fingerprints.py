@@ -7,7 +7,8 @@ from whydiff.audits.table import AUDITS
 from whydiff.engine.api import study
 from whydiff.errors import Trouble
 from whydiff.evidence.case import make_case
-from whydiff.evidence.traces.trace import Event, Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 from whydiff.widgets.places import figures
 

@@ -1,27 +1,27 @@
 """The report: one file without a network, with everything from users escaped."""
 
-import dataclasses
 import html.parser
+import re
 import types
 
 import pytest
 import torch
 
+from whydiff.audits import root_cause
+from whydiff.causes.finding import Explanation, Finding
+from whydiff.engine.lab import Lab
+from whydiff.engine.repaired import Repaired
 from whydiff.engine.rows import Row
+from whydiff.engine.walk import Named
 from whydiff.evidence.case import make_case
+from whydiff.evidence.floor import Floor
 from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
-from whydiff.report.html import figure, render, write_report
+from whydiff.report.headline import headline
+from whydiff.report.html import HERE, digest, figure, render, write_report
 from whydiff.verdict import Cause, Verdict, share
 
 EVIL = "<script>alert('x')</script>\"'&"
-
-
-@dataclasses.dataclass
-class Lab:
-    sides: dict
-    traces: dict
-    floor: object
 
 
 class Page(html.parser.HTMLParser):
@@ -53,11 +53,35 @@ def make_study(word="different", text="plain", candidate=None, **verdict):
     case = make_case({"title": text, "question": text, "reference": {"name": text, "trace": "a"},
                       "candidate": {"name": text, "trace": "b", "settings": {"width": text}}})  # fmt: skip
     found = Verdict(word, text, question=text, evidence={"reference": "trace", "candidate": "trace"}, **verdict)
-    traces = {"reference": trace(), "candidate": candidate or trace(0.5)}
+    lab = Lab(case)
+    lab.traces = traces = {"reference": trace(), "candidate": candidate or trace(0.5)}
+    lab.floor = Floor({}, {}, "measured")
     rows = [Row(Place("sigmas"), 0.3, 1e-7), Row(Place("initial_noise"), 0.0, 1e-7, equal=True), Row(Place("image"), 0.5, 1e-7)]
-    lab = Lab({}, traces, types.SimpleNamespace(source="measured"))
-    return types.SimpleNamespace(case=case, verdict=found, lab=lab, rows=rows, added=rows[:1], environment={},
+    return types.SimpleNamespace(case=case, verdict=found, lab=lab, rows=rows, added=rows[:1], environment={}, named=[],
                                  reference=traces["reference"], candidate=traces["candidate"])  # fmt: skip
+
+
+def repaired(study, *ids, left=0.0):
+    """The study with a run for each cause named, and one with all of them undone in which `left` of the picture's difference stays."""
+    picture = study.reference.get("image")
+    for id_ in ids:
+        finding = Finding("sigmas", [Place("sigmas")], {}, {}, 0.3, 1e-7)
+        run = Repaired([Row(Place("image"), 0.2, 1e-7)], ["sigmas"], picture * 0.9)
+        study.named.append(Named(finding, [Explanation(id_, "", {}, 1.0, "", "")], {}, repaired=run))
+    study.lab.repaired_all = Repaired([Row(Place("image"), left, 1e-7, equal=not left)], ["sigmas"], picture)
+    study.named[0].repaired = study.lab.repaired_all if len(ids) == 1 else study.named[0].repaired
+    return study
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages without their charts, which take most of the time."""
+    monkeypatch.setattr("whydiff.report.contents.exhibits", lambda study: [])
+    monkeypatch.setattr("whydiff.report.contents.before_after", lambda *given: {"svg": ""})
+
+
+def said(study):
+    return headline(study, list(root_cause.repairs(study)))
 
 
 def a_cause(text="plain", **changes):
@@ -77,9 +101,8 @@ def evil_page():
 
 
 def test_nothing_from_a_user_becomes_markup(evil_page):
-    assert "<script" not in evil_page
     page = Page(evil_page)
-    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert [attrs for tag, attrs in page.tags if tag == "script"] == [{}] and evil_page.count("<script") == 1  # the page's own
     assert page.text.count(EVIL) > 10
     assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
 
@@ -87,54 +110,107 @@ def test_nothing_from_a_user_becomes_markup(evil_page):
 def test_the_page_asks_the_network_for_nothing(evil_page):
     page = Page(evil_page)
     assert "http://" not in evil_page and "https://" not in evil_page
-    assert "@import" not in evil_page and "url(" not in evil_page
-    assert not [tag for tag, _ in page.tags if tag in ("link", "iframe", "object", "script")]
+    assert "@import" not in evil_page and not re.search(r"url\((?!#)", evil_page)
+    assert not [tag for tag, _ in page.tags if tag in ("link", "iframe", "object", "embed", "form")]
     assert all(attrs["src"].startswith("data:image/png;base64,") for tag, attrs in page.tags if tag == "img")
+    assert all(attrs["href"].startswith(("data:image/png;base64,", "#", "notebooks/")) for _, attrs in page.tags if "href" in attrs)
     assert len(evil_page) < 5_000_000
 
 
 def test_every_picture_says_what_it_shows(evil_page):
     page = Page(evil_page)
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(pictures) == 5  # two images, their difference, two noises
+    assert len(pictures) == 4  # two images, their difference, what is seen of it
     assert all(attrs["alt"] for attrs in pictures)
+    drawn = [attrs for tag, attrs in page.tags if tag == "svg"]
+    assert drawn and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawn)
 
 
-def test_the_cause_with_the_largest_share_of_the_image_comes_first():
+def test_two_pictures_of_a_page_share_no_name(evil_page):
+    names = [attrs["id"] for _, attrs in Page(evil_page).tags if "id" in attrs]
+    assert len(names) == len(set(names))
+
+
+def test_headings_follow_one_another(evil_page):
+    levels = [int(tag[1]) for tag, _ in Page(evil_page).tags if tag in ("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:]))
+
+
+def test_only_the_page_s_own_script_may_run(evil_page):
+    policy = next(attrs["content"] for tag, attrs in Page(evil_page).tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    script = evil_page.partition("<script>")[2].partition("</script>")[0]
+    assert f"script-src '{digest(script)}'" in policy and "default-src 'none'" in policy and script == (HERE / "report.js").read_text()
+
+
+def test_the_cause_with_the_largest_share_of_the_image_comes_first(undrawn):
     study = make_study(causes=[a_cause("small one", image_effect=0.1), a_cause("large one", id="seed", image_effect=0.8)])
     text = render(study)
     assert text.index("large one") < text.index("small one")
 
 
-def test_an_unexplained_place_needs_no_more_than_a_stage_and_a_probe():
+def test_the_headline_says_what_is_wrong_and_how_one_knows():
+    study = repaired(make_study(causes=[a_cause("its sigmas are shifted")], text="port"), "shift-constant")
+    study.case.reference.name = "diffusers"
+    assert said(study) == ("Port makes another picture than diffusers because its sigmas are shifted; with it undone, the pictures are "
+                           "equal bit for bit.")
+
+
+def test_two_causes_are_counted_and_what_they_leave_is_said():
+    causes = [a_cause("one"), a_cause("two", id="seed")]
+    ids = [cause.id for cause in causes]
+    assert said(repaired(make_study(causes=causes), *ids, left=0.3)).endswith("for 2 reasons; with both undone, a difference is left.")
+    assert said(repaired(make_study(causes=causes), *ids, left=1e-7)).endswith("with both undone, the pictures agree to within noise.")
+
+
+def test_nothing_is_claimed_of_repairs_that_were_not_run():
+    assert "undone" not in said(make_study(causes=[a_cause()]))
+
+
+def test_the_pictures_lead_from_the_candidate_s_over_each_repair_to_the_reference_s(undrawn):
+    text = render(repaired(make_study(causes=[a_cause(), a_cause(id="seed")]), "shift-constant", "seed"))
+    story = text[text.index('class="story"') :].partition("</div>")[0]
+    shown = [attrs["alt"] for tag, attrs in Page(story).tags if tag == "img"]
+    assert shown == [f"Picture: {words}" for words in ("plain, as it runs", "shift-constant undone", "seed undone", "all 2 causes undone", "plain")]
+
+
+def test_modules_fold_and_the_one_that_departs_is_in_sight(undrawn):
+    pairs = [{"reference": "t/in", "candidate": "t/in", "difference": 0.0, "floor": 1e-7, "first": False},
+             {"reference": "t/x.1", "candidate": "t/blocks.0.attn", "difference": 0.1, "floor": 1e-7, "first": True},
+             {"reference": "t/x", "candidate": "t/blocks.1", "difference": 0.1, "floor": 1e-7, "first": False}]  # fmt: skip
+    text = render(make_study(), kept={"first_divergence": {"modules": pairs, "step": 0}})
+    tree = text[text.index('id="modules"') :]
+    assert tree.count("<details open>") == 3 and "first to depart</span>" in tree and "t/x.1" in tree
+
+
+def test_an_unexplained_place_needs_no_more_than_a_stage_and_a_probe(undrawn):
     assert "state_leakage / image" in render(make_study(unexplained=[{"stage": "state_leakage", "probe": "image"}]))
 
 
-def test_pictures_of_two_sizes_are_shown_without_a_difference():
+def test_pictures_of_two_sizes_are_shown_without_a_difference(undrawn):
     text = render(make_study(candidate=trace(size=(12, 8))))
     assert "different sizes" in text and "12 × 8 pixels" in text and "8 × 12 pixels" in text
 
 
 @pytest.mark.parametrize("word", ["same", "within_noise", "precision", "incomparable", "vacuous"])
-def test_every_verdict_has_a_page(word):
+def test_every_verdict_has_a_page(word, undrawn):
     assert f'class="verdict {word}"' in render(make_study(word))
 
 
-def test_a_side_without_a_trace_has_a_page():
+def test_a_side_without_a_trace_has_a_page(undrawn):
     study = make_study("incomparable")
     study.candidate = study.lab.traces["candidate"] = None
     study.rows = study.added = []
     assert "Only one side has a picture" in render(study)
 
 
-def test_a_video_is_shown_as_a_row_of_frames():
+def test_a_video_is_shown_as_a_row_of_frames(undrawn):
     video = trace()
     video.events[Place("image")].tensor = torch.rand(1, 9, 8, 12, 3)
     study = make_study(candidate=video)
     assert "9 frames" in render(study)
 
 
-def test_the_file_is_written_whole(tmp_path):
+def test_the_file_is_written_whole(tmp_path, undrawn):
     path = write_report(make_study(), tmp_path / "new" / "report.html")
     assert path.read_text(encoding="utf-8").endswith("</html>\n") or path.read_text(encoding="utf-8").rstrip().endswith("</html>")
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from whydiff.audits.judge import largest
+from whydiff.audits.module_tree import pair_figures, tree_of
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.engine import modules
 from whydiff.engine.modules import ModuleWalk
+from whydiff.engine.repaired import largest
 from whydiff.evidence.floor import STANDS_OUT
 from whydiff.verdict import where
 
@@ -41,7 +42,9 @@ def audit(study, step: int | None = None) -> AuditResult:
             "stands out",
         ),
         tuple(probe_rows(study)),
-        {"profile": profile(study), "strip": tuple(strip(study)), "growth": growth(study), "modules": walk, "pairs": pair_table(walk)},
+        {"profile": profile(study), "strip": tuple(strip(study)), "growth": growth(study), "modules": walk, "pairs": pair_table(walk),
+         "tree": tree_of(walk)},
+        {} if walk is None else {"modules": pair_figures(walk), "step": walk.step},
     )
 
 
@@ -80,16 +83,8 @@ def strip(study):
     """(probe, difference over floor of whole runs, of what is added, whether it is the first divergence) in walking order."""
     added, first = largest(study.added), (study.verdict.first_divergence or {}).get("probe")
     for probe, row in largest(study.rows).items():
-        yield probe, _over_floor(row), _over_floor(added.get(probe)), probe == first
-
-
-def _over_floor(row) -> float | None:
-    """Difference in units of the floor; None where nothing was measured, infinity where shapes differ or values are not finite."""
-    if row is None:
-        return None
-    if row.difference is None:
-        return float("inf")
-    return row.difference / row.floor if row.floor else (0.0 if row.difference == 0 else float("inf"))
+        own = added.get(probe)
+        yield probe, row.floors, None if own is None else own.floors, probe == first
 
 
 def growth(study) -> dict:

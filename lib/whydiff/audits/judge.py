@@ -102,20 +102,6 @@ def names(rows) -> str:
     return ", ".join(dict.fromkeys(row.place.probe for row in rows))
 
 
-def largest(rows) -> dict[str, object]:
-    """For each probe the row with the largest difference (a row without a number counts as larger than any)."""
-    found: dict[str, object] = {}
-    for row in rows:
-        kept = found.get(row.place.probe)
-        if kept is None or _size(row) > _size(kept):
-            found[row.place.probe] = row
-    return found
-
-
-def _size(row) -> float:
-    return float("inf") if row.difference is None else row.difference
-
-
 def tensors(study, place: Place):
     """Reference's and candidate's own tensor at a place in one shape, or None."""
     lab = study.lab

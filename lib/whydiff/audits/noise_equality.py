@@ -45,7 +45,6 @@ def audit(study) -> AuditResult:
             ("correlation of the two draws", figures.correlation, ""),
             ("elements that differ", figures.differing, f"of {figures.elements}"),
         ]
-    exhibits = dict(zip(("reference", "candidate"), _flat(pair, noise), strict=True))
     return AuditResult(
         NAME,
         QUESTION,
@@ -53,8 +52,16 @@ def audit(study) -> AuditResult:
         tuple(findings),
         (probe, "reference", "candidate"),
         tuple(rows),
-        {"noise": exhibits, "recipes": found},
+        {"noise": draws(study), "recipes": found},
     )
+
+
+def draws(study) -> dict:
+    """{"reference": flat array, "candidate": of equal length, "correlation": of the two}, or None for each: what `views.noise_pair` draws."""
+    probe = next((p for p in ("initial_noise", "initial_latents") if None not in both(study, p).values()), "initial_noise")
+    pair = _in_one_layout(study, probe)
+    reference, candidate = _flat(pair, both(study, probe))
+    return {"reference": reference, "candidate": candidate, "correlation": None if pair is None else compare(*pair).correlation}
 
 
 def recipe_of(study, tensor):

@@ -22,12 +22,7 @@ concerns = lies_in(stages=("prompt_encoding",))
 
 def audit(study) -> AuditResult:
     """Ids, masks and padding; statistics of each embedding; which hidden layer it is; what was cut off."""
-    places = [
-        row.place for row in study.rows if row.place.stage == "prompt_encoding" and not row.place.probe.startswith("modules")
-    ]
-    heat = {
-        p.probe: token_differences(*pair) for p in places if family(p.probe) in EMBEDS and (pair := tensors(study, p)) is not None
-    }
+    places = _places(study)
     findings = [*sentences(study, concerns), *_tokens(study), *_masks(study), *_layers(study), *left_to_defaults(study, "prompt")]
     rows = [row for place in places for row in _statistics(study, place)]
     return AuditResult(
@@ -37,8 +32,18 @@ def audit(study) -> AuditResult:
         tuple(findings),
         ("tensor", "side", "shape", "mean", "standard deviation", "norm", "difference"),
         tuple(rows),
-        {"tokens": heat, "labels": labels(study)},
+        {"tokens": differences(study), "labels": labels(study), "marks": marks(study)},
     )
+
+
+def _places(study) -> list[Place]:
+    return [row.place for row in study.rows if row.place.stage == "prompt_encoding" and not row.place.probe.startswith("modules")]
+
+
+def differences(study) -> dict[str, list[float]]:
+    """{probe: the difference of each token} of every embedding that both sides have in one shape."""
+    pairs = {place.probe: tensors(study, place) for place in _places(study) if family(place.probe) in EMBEDS}
+    return {probe: token_differences(*pair) for probe, pair in pairs.items() if pair is not None}
 
 
 def token_differences(reference: torch.Tensor, candidate: torch.Tensor) -> list[float]:
@@ -170,3 +175,28 @@ def labels(study) -> dict[str, list[str]]:
         if tokenizer is not None and ids.dim() == 2:
             found[place.probe] = [str(token) for token in tokenizer.convert_ids_to_tokens(ids[0].tolist())]
     return found
+
+
+def marks(study) -> dict[str, dict[str, list[bool]]]:
+    """{probe of the ids: {"padding": of each token, "hidden on the ...": of each token}}; a mask as far as a side shows one."""
+    found = {}
+    for place in ids_probes(study):
+        suffix, ids = place.probe.removeprefix("input_ids"), study.reference[place]
+        if ids.dim() != 2:
+            continue
+        tokenizer = _tokenizers(study).get(suffix)
+        rows = {"padding": padding(ids[0].tolist(), *(getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "eos")))}
+        for role, trace in study.lab.traces.items():
+            mask = None if trace is None else trace.get("attention_mask" + suffix)
+            if mask is not None and mask.shape == ids.shape:
+                rows[f"hidden, {role}"] = [not value for value in mask[0].tolist()]
+        found[place.probe] = rows
+    return found
+
+
+def padding(ids: list[int], pad: int | None, end: int | None = None) -> list[bool]:
+    """Which ids only fill the row: those equal to `pad` at its end, but for the first where `pad` also ends the text (CLIP)."""
+    if pad is None or not ids or ids[-1] != pad:
+        return [False] * len(ids)
+    start = max((i + 1 for i, token in enumerate(ids) if token != pad), default=0) + int(pad == end)
+    return [i >= start for i in range(len(ids))]

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from whydiff.verdict import VERDICTS, breakable, rounded
+from whydiff.verdict import VERDICTS, breakable, literal, rounded
 
 
 class Sentence(str):
@@ -26,7 +26,8 @@ class Sentence(str):
 class AuditResult:
     """The answer to one notebook's question; shows itself in a notebook.
 
-    `columns` and `table` are for display; `exhibits` are arrays that the views of `whydiff.report` draw.
+    `columns` and `table` are for display; `exhibits` are arrays that the views of `whydiff.report` draw; `kept` is plain
+    JSON that is stored beside the findings, for the report.
     """
 
     name: str
@@ -36,6 +37,7 @@ class AuditResult:
     columns: tuple[str, ...] = ()
     table: tuple[tuple, ...] = ()
     exhibits: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    kept: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self):
         if self.verdict not in VERDICTS:
@@ -59,13 +61,14 @@ class AuditResult:
         path = pathlib.Path(out) / "audits" / f"{self.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".json.part")
-        draft.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        kept = {"kept": rounded(dict(self.kept))} if self.kept else {}
+        draft.write_text(json.dumps(self.to_dict() | kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         draft.replace(path)
         return path
 
     def _repr_markdown_(self) -> str:
-        lines = [f"**{self.verdict}** · {self.question}", ""]
-        lines += [f"- {finding}" for finding in self.findings]
+        lines = [f"**{self.verdict}** · {literal(self.question)}", ""]
+        lines += [f"- {literal(finding)}" for finding in self.findings]
         if self.table:
             lines += ["", markdown_table(self.columns, self.table)]
         return "\n".join(lines)
@@ -89,12 +92,12 @@ class Lines:
     lines: tuple[str, ...]
 
     def _repr_markdown_(self) -> str:
-        return "\n".join(f"- {line}" for line in self.lines)
+        return "\n".join(f"- {literal(line)}" for line in self.lines)
 
 
 def markdown_table(columns, rows) -> str:
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(breakable(cell(value)) for value in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(literal, columns)) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(breakable(literal(cell(value))) for value in row) + " |" for row in rows]
     return "\n".join(lines)
 
 

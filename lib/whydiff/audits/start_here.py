@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pathlib
 
-from whydiff.audits.judge import largest
 from whydiff.audits.result import AuditResult, Sentence, Table
+from whydiff.engine.repaired import largest, size
 from whydiff.evidence.case import load_case
 from whydiff.places import STAGES
 from whydiff.verdict import where
@@ -44,9 +44,9 @@ def stage_rows(study):
             if causes:
                 yield stage, 0, None, "", None, None, causes
             continue
-        worst = max(largest(rows).values(), key=_size)
+        worst = max(largest(rows).values(), key=size)
         added = [row for row in study.added if row.place.stage == stage]
-        most = max(added, key=_size, default=None)
+        most = max(added, key=size, default=None)
         yield (
             stage,
             len(rows),
@@ -72,7 +72,3 @@ def image_pair(study) -> dict:
     """Both pictures, (B, H, W, C) or (B, F, H, W, C) in [0, 1]; None where a side made none."""
     traces = {"reference": study.reference, "candidate": study.candidate}
     return {role: None if trace is None else trace.get("image") for role, trace in traces.items()}
-
-
-def _size(row) -> float:
-    return float("inf") if row.difference is None else row.difference

@@ -161,8 +161,13 @@ def round_trip(study) -> dict:
         encoded = _encoded(vae.encode(picture))
         again = _decoded(vae.decode(encoded)).cpu().float()
         psnr = compare(decoded.float().clamp(-1, 1), again.clamp(-1, 1), data_range=2.0).psnr
-        return {"vae": role, "latents": encoded.cpu(), "decoded": again, "psnr": psnr}
+        return {"vae": role, "latents": encoded.cpu(), "decoded": again, "psnr": psnr, "before": _picture(decoded), "after": _picture(again)}
     return {}
+
+
+def _picture(decoded: torch.Tensor) -> torch.Tensor:
+    """(B, C, [T,] H, W) in [-1, 1] -> (B, [T,] H, W, C) in [0, 1]."""
+    return (decoded.float().movedim(1, -1).clamp(-1, 1) + 1) / 2
 
 
 def _encoded(output) -> torch.Tensor:

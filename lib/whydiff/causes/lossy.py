@@ -8,6 +8,7 @@ import torch
 from PIL import Image, JpegImagePlugin
 
 from whydiff.causes.finding import Explanation, Finding, explained_share
+from whydiff.evidence.traces.image_file import picture
 from whydiff.measure.pictures import round_to_8_bit, to_image
 
 # Below this share the file may just as well hold another image. Encoders of one format differ by less.
@@ -21,7 +22,7 @@ def explain(finding: Finding, lab) -> list[Explanation]:
         path = getattr(lab.case, role).image
         if path is None or lab.evidence.get(role) != "image" or clean.shape[0] != 1 or clean.ndim != 4:
             continue
-        with Image.open(lab.case.resolve(path)) as file:
+        with picture(lab.case.resolve(path)) as file:
             kind, found = file.format, [(explained_share(lossy, clean, again), how) for again, how in encodings(file, clean)]
         explained, how = max(found, default=(0.0, ""), key=lambda entry: entry[0])
         if explained >= ENOUGH:

@@ -12,7 +12,7 @@ from whydiff.commands.progress import progress
 
 
 def command(
-    case: Annotated[str, typer.Argument(help="The case: a YAML file, such as data/cases/flux_port.yaml.", show_default=False)],
+    case: Annotated[str, typer.Argument(help="The case: a YAML file, such as data/cases/flux_port.yaml, or a bundle.", show_default=False)],
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the case: "
                         "candidate.build.shift=3. May be repeated.", show_default=False)] = None,
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Also write verdict.json and traces there.")] = None,
@@ -22,17 +22,22 @@ def command(
                       "verdict within them, and what more would tell.")] = None,
     apart: Annotated[bool | None, typer.Option("--one-at-a-time/--both-in-memory", help="Whether the sides share the memory; by "
                      "itself one at a time where both do not fit. Then modules are not looked into.", show_default=False)] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code that a case from a bundle names. Read it first.")] = False,
 ) -> int:  # fmt: skip
     """Why do the two sides of CASE differ? The verdict alone, in seconds."""
-    overrides = key_values(settings, "--set")
-    if dry_run:
-        return _dry_run(case, overrides, as_json)
+    from whydiff.evidence.case import load_case
+    from whydiff.evidence.case_bundle import case_file
+
+    with case_file(case, trust) as path:
+        loaded = load_case(path, key_values(settings, "--set"))  # before torch is imported: what is wrong with a case is said at once
+        return _dry_run(loaded, as_json) if dry_run else _diagnose(loaded, out, as_json, budget, apart)
+
+
+def _diagnose(loaded, out: str | None, as_json: bool, budget: int | None, apart: bool | None) -> int:
     from whydiff.engine.api import study
     from whydiff.engine.budget import at_most
     from whydiff.engine.expectation import exit_status, shortfall
-    from whydiff.evidence.case import load_case
 
-    loaded = load_case(case, overrides)
     with progress() as said:
         with at_most(budget):
             measured = study(loaded, progress=said, apart=apart)
@@ -49,11 +54,10 @@ def command(
     return exit_status(verdict, loaded.expect)
 
 
-def _dry_run(case: str, overrides: dict, as_json: bool) -> int:
+def _dry_run(case, as_json: bool) -> int:
     from whydiff.engine.budget import planned_runs
-    from whydiff.evidence.case import load_case
 
-    plan = planned_runs(load_case(case, overrides))
+    plan = planned_runs(case)
     if as_json:
         print(json.dumps(plan, indent=1))
     else:

@@ -11,7 +11,7 @@ from whydiff.commands.progress import progress
 
 
 def command(
-    case: Annotated[str, typer.Argument(help="The case: a YAML file, such as data/cases/flux_port.yaml.", show_default=False)],
+    case: Annotated[str, typer.Argument(help="The case: a YAML file, such as data/cases/flux_port.yaml, or a bundle.", show_default=False)],
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where to write; reports/<case>/ unless given.",
                    show_default=False)] = None,
     parameters: Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="KEY=VALUE", help="A notebook parameter, "
@@ -20,17 +20,23 @@ def command(
                         "candidate.build.shift=3. May be repeated.", show_default=False)] = None,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Run only this notebook, with or without its "
                     "number. May be repeated.", show_default=False)] = None,
-    jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Notebooks that run at the same time.")] = 1,
+    jobs: Annotated[int | None, typer.Option("--jobs", metavar="N", min=1, help="Notebooks that run at the same time; as cores and "
+                    "memory allow unless given.", show_default=False)] = None,
+    kernels: Annotated[str | None, typer.Option("--kernels", metavar="WAY", help="How kernels start: fork (from one process that has "
+                       "imported everything; Linux), fresh, or auto. Unless given, as $WHYDIFF_KERNELS says, else auto.",
+                       show_default=False)] = None,
     timeout: Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=1, help="The longest a cell may take.")] = 1800,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict.json.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code that a case from a bundle names. Read it first.")] = False,
 ) -> int:  # fmt: skip
     """Diagnose CASE and run the notebooks over it; write verdict.json, report.html, notebooks and traces."""
     overrides, given = key_values(settings, "--set"), key_values(parameters, "-p")
     from whydiff.engine.expectation import exit_status, shortfall
+    from whydiff.evidence.case_bundle import case_file
     from whydiff.headless import investigate
 
-    with progress() as said:
-        result = investigate(case, out, given, overrides, only or [], jobs, said, timeout=timeout)
+    with case_file(case, trust) as path, progress() as said:
+        result = investigate(path, out, given, overrides, only or [], jobs, said, timeout=timeout, kernels=kernels)
     verdict = result.verdict
     if as_json:
         print(verdict.to_json(), end="")

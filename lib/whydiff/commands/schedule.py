@@ -91,7 +91,7 @@ def _print(steps: int, shift: float, last: float | None, grid: str | None, bound
 
 
 def _solve_switch(value: str, steps: int | None, boundary: float | None, grid: str | None, as_json: bool) -> int:
-    from whydiff.formulas.schedule_solve import solve_switch
+    from whydiff.formulas.schedule_switch import solve_switch
 
     if steps is None or boundary is None:
         raise Trouble("--solve switch=STEP also needs --steps and --boundary (Wan2.2: --boundary 0.875).")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from whydiff.engine.alone import Store
 from whydiff.engine.study import Study
 from whydiff.engine.study import study as _study
 from whydiff.evidence.case import Case, Live, Side, load_case
@@ -40,10 +41,11 @@ def diagnose(case=None, *, reference=None, candidate=None, call: Mapping[str, An
 
 def study(case=None, *, reference=None, candidate=None, call=None, declares=None,
           question: str = "Why do the two outputs differ?", progress=None, overrides=None,
-          apart: bool | None = None) -> Study:  # fmt: skip
+          apart: bool | None = None, store: Store | None = None) -> Study:  # fmt: skip
     """As `diagnose`, and everything that was measured on the way: what the notebooks look at.
 
     `apart`: keep only one side in memory at a time (those of a case, which can be made again); None: where both do not fit.
+    `store`: where sides and their runs come from; whoever studies many cases has one that remembers.
     """
     if isinstance(case, Case):
         made = case
@@ -51,7 +53,7 @@ def study(case=None, *, reference=None, candidate=None, call=None, declares=None
         made = load_case(case, overrides)
     else:
         made = live_case(reference, candidate, call, declares, question)
-    return _study(made, progress or (lambda text: None), apart)
+    return _study(made, progress or (lambda text: None), apart, store)
 
 
 def assert_same(*, reference, candidate, call=None, declares=None) -> Verdict:

@@ -29,7 +29,7 @@ def planned_runs(case: Case) -> dict:
                       f"{', 1 with other neighbours in its batch' if beside else ''})"}  # fmt: skip
     patient = "candidate" if "candidate" in live else floor_role
     plan["search"] = "no run (nothing can be run again)" if patient is None else \
-        f"1 run of {patient} on the other side's inputs, about 2 for each cause, and 1 for each cause's share of the image"
+        f"1 run of {patient} on the other side's inputs, about 2 for each cause, 1 for each cause's share of the image, and 1 with all repaired"
     if len(live) == 2:
         plan["search"] += f"; {2 * ULP_RUNS} of the candidate if the reference computes more coarsely inside than its tensors' types say"
     plan["certain"] = plan["reference"]["runs"] + plan["candidate"]["runs"] + (patient is not None)

@@ -1,11 +1,15 @@
-"""How much of the image is it? Each cause repaired alone, and the picture made again."""
+"""How much of the image is it? Each cause repaired alone, then all of them, and the picture made again."""
 
 from __future__ import annotations
+
+import contextlib
 
 import torch
 
 from whydiff.engine.lab import OTHER, Lab
+from whydiff.engine.repaired import repaired
 from whydiff.engine.walk import Named
+from whydiff.errors import Trouble
 from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import relative_l2
 from whydiff.measure.pictures import round_to_8_bit
@@ -13,7 +17,10 @@ from whydiff.places import Place, walk_key
 
 
 def image_effects(lab: Lab, named: list[Named], effects: dict[int, float | None]) -> None:
-    """Fill `effects`: for each finding, the share of the image's difference that goes when only its cause is repaired."""
+    """Fill `effects`: for each finding, the share of the image's difference that goes when only its cause is repaired.
+
+    What each of those runs shows is kept with its finding, and what the run with all causes repaired shows with the lab.
+    """
     other = lab.traces[OTHER[lab.patient]]
     mine = lab.traces[lab.patient]
     place = last_common(mine, other)
@@ -43,12 +50,28 @@ def image_effects(lab: Lab, named: list[Named], effects: dict[int, float | None]
         trace = lab.in_dtype(dtype, base_changes) if dtype else lab.repaired(entry.probes, base_changes | entry.changes, entry.arguments)
         if trace is None:
             continue
+        entry.repaired = repaired(lab, trace)
         if place in trace and trace[place].shape == other[place].shape:
             effects[id(entry)] = 1.0 - _distance(other[place], trace[place], eight_bit) / whole
             if entry.probes and nothing_moved(lab, trace, entry.finding.place, base_changes):
                 lab.notes.append(f"The tap at {entry.finding.probe} does not repair: nothing after it moved when its value was "
                                  "replaced, so nothing is concluded from that replacement. Use the value that tap returns.")  # fmt: skip
-                effects[id(entry)] = None
+                effects[id(entry)] = entry.repaired = None
+    _together(lab, named, base_changes)
+
+
+def _together(lab: Lab, named: list[Named], base_changes: dict) -> None:
+    """All named causes repaired in one run: do they account for the whole difference?"""
+    causes = [entry for entry in named if entry.explanations]
+    undone = [entry for entry in causes if entry.repaired is not None or set(entry.changes) <= set(base_changes)]
+    if len(undone) == 1 == len(causes):
+        lab.repaired_all = undone[0].repaired
+    elif causes and undone == causes and not any(e.dtype for entry in causes for e in entry.explanations):
+        lab.said("is that all of it? all causes repaired at once")
+        probes, arguments = (set().union(*(getattr(entry, name) for entry in causes)) for name in ("probes", "arguments"))
+        changes = {key: value for entry in causes for key, value in entry.changes.items()}
+        with contextlib.suppress(Trouble):  # repairs that work one by one may not go together
+            lab.repaired_all = repaired(lab, lab.repaired(probes, base_changes | changes, arguments))
 
 
 def nothing_moved(lab: Lab, trace: Trace, place: Place, changes: dict) -> bool:

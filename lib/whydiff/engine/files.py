@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 
 from whydiff.engine.figured import Figures, compared
@@ -16,6 +17,7 @@ from whydiff.evidence.readers import read_evidence, tools
 from whydiff.evidence.traces.files import IMAGES, TENSORS, existing, is_trace, read_tensors
 from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import Comparison, compare
+from whydiff.measure.mapped import ask_for
 from whydiff.places import walk_key
 
 
@@ -105,7 +107,8 @@ def _paired(mine: dict, theirs: dict, floors: dict, *, pictures: bool = False, o
         theirs = dict(zip(mine, theirs.values(), strict=True))
     names = sorted((n for n in mine if n in theirs), key=order) if order else [n for n in mine if n in theirs]
     lines = []
-    for name in names:
+    for name, following in itertools.zip_longest(names, names[1:]):
+        ask_for(mine.get(following), theirs.get(following))
         floor = floors.get(name)
         shown = " ".join(str(name).split())
         picture = _picture(mine[name], theirs[name]) if pictures else ""

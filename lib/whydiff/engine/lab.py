@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
+from whydiff.engine.alone import Alone, Store
 from whydiff.engine.casting import cast
 from whydiff.errors import OutOfRuns, Trouble
 from whydiff.evidence.case import Case
 from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp
 from whydiff.evidence.readers import read_evidence
 from whydiff.evidence.recording.recorder import NOTHING, Recorder
-from whydiff.evidence.sides.loading import load_side
-from whydiff.evidence.sides.runnable import RunnableSide, leaves_room
+from whydiff.evidence.sides.memory import leaves_room
+from whydiff.evidence.sides.runnable import RunnableSide
 from whydiff.evidence.surroundings.configurations import configurations
 from whydiff.evidence.traces.image_file import image_trace
 from whydiff.evidence.traces.trace import Trace
@@ -29,11 +31,12 @@ OTHER = {"reference": "candidate", "candidate": "reference"}
 class Lab:
     """Two sides, their runs, and the floor between them. `said` receives a line for each piece of work (progress)."""
 
-    def __init__(self, case: Case, said: Callable[[str], None] = lambda text: None, apart: bool | None = None):
-        self.case, self.said = case, said
+    def __init__(self, case: Case, said: Callable[[str], None] = lambda text: None, apart: bool | None = None, store: Store | None = None):
+        self.case, self.said, self.store = case, said, store or Store()
         self.apart = apart  # only one side in memory at a time; None: where both do not fit
         self.sides: dict[str, RunnableSide | None] = {"reference": None, "candidate": None}
         self.traces: dict[str, Trace | None] = {"reference": None, "candidate": None}
+        self.alone: dict[str, Alone] = {role: Alone() for role in OTHER}  # what each side shows by itself
         self.between: dict[str, Trace] = {}  # each side's run of another request
         self.repeats: dict[str, Trace] = {}  # and its run of the first request after that
         self.held_before: dict[str, dict] = {}  # checksums of weights and arguments before the first run
@@ -57,6 +60,7 @@ class Lab:
         self.exhausted = False  # the runs of a budget are used up
         self.floor_role: str | None = None
         self.declared: list[dict] = []  # what declared precisions cost, place by place
+        self.repaired_all = None  # the run with all causes repaired (engine.repaired)
         self._forced_with = None
         self._autocast: dict[tuple, Trace | None] = {}
         self._twins: dict[tuple, Trace | None] = {}
@@ -68,7 +72,8 @@ class Lab:
             if side.live:
                 self.said(f"loading {role}")
                 self._make_room()
-                self.sides[role] = load_side(self.case, role)
+                self.sides[role] = self.store.load(self.case, role)
+                self.alone[role] = self.store.alone(self.case, role)
                 self.evidence[role] = "live"
             elif side.trace:
                 self.said(f"reading the trace of {role}")
@@ -132,8 +137,9 @@ class Lab:
         for role, side in self.sides.items():
             if side is not None:
                 self.said(f"running {role}")
-                self.held_before[role] = side.checksums()
-                self.traces[role] = self.run(role, modules=self.case.record.modules, steps=self.case.record.steps, notes=notes)
+                alone, record = self.alone[role], self.case.record
+                self.held_before[role] = alone.held_before(side)
+                self.traces[role] = alone.run("first", side, partial(self.run, role, modules=record.modules, steps=record.steps, notes=notes))
 
     # --- experiments -------------------------------------------------------------------------------------------
 

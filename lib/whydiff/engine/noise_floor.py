@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from whydiff.engine.requests import other_request
@@ -20,8 +22,9 @@ def measure(lab) -> None:
         if side is None:
             continue
         lab.said(f"running {role} again, after another prompt (A-B-A)")
-        lab.between[role] = lab.run(role, changes=other_request(side))
-        lab.repeats[role] = lab.run(role)
+        alone = lab.alone[role]
+        lab.between[role] = alone.run("another request", side, functools.partial(lab.run, role, changes=other_request(side)))
+        lab.repeats[role] = alone.run("again", side, functools.partial(lab.run, role))
     # A side whose state moves from run to run has no floor to measure: the one that repeats itself has.
     live = sorted(lab.repeats, key=lambda role: (not alike(lab.traces[role], lab.repeats[role]), role != "reference"))
     if not live:
@@ -29,9 +32,13 @@ def measure(lab) -> None:
         lab.floor = stored_floor(trace) if trace is not None else lab.floor
         return
     lab.floor_role, *others = live
-    lab.floor = of(lab, lab.floor_role, lab.repeats[lab.floor_role])
+    lab.floor = _of_the_side(lab, lab.floor_role)
     if others and loud(lab.floor.added, lab.traces[lab.floor_role]):
         _quietened(lab, others[0])
+
+
+def _of_the_side(lab, role: str) -> Floor:
+    return lab.alone[role].floor(lambda: of(lab, role, lab.repeats[role]))
 
 
 def of(lab, role: str, own: Trace) -> Floor:
@@ -47,11 +54,11 @@ def of(lab, role: str, own: Trace) -> Floor:
 
 def _quietened(lab, other: str) -> None:
     """Hold the floor against the other side's, so that a side that computes coarsely does not excuse itself by that."""
-    quieter = of(lab, other, lab.repeats[other])
+    quieter = _of_the_side(lab, other)
     lowered = [quieten(lab.floor.added, quieter.added), quieten(lab.floor.inherited, quieter.inherited)]
     if any(lowered):
-        lab.notes.append(f"{lab.floor_role} computes more coarsely inside than its tensors' types say; where the {other}'s own noise floor "
-                         "is lower, that one counts")  # fmt: skip
+        lab.notes.append(f"rounding inside the {lab.floor_role} is coarser than the types of its tensors account for (autocast, or a kernel "
+                         f"in half precision); where the {other}'s own noise floor is lower, differences are held against that one")  # fmt: skip
 
 
 def alike(one: Trace, other: Trace) -> bool:

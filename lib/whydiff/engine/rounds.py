@@ -21,7 +21,8 @@ from whydiff.engine.walk import Named
 from whydiff.errors import Trouble
 from whydiff.evidence.floor import STANDS_OUT, Floor, own_ulp
 from whydiff.evidence.recording.injection import matches
-from whydiff.evidence.traces.trace import Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place, family, walk_key
 
 # Units in the last place by which a healthy stage moves its output at most (docs/decisions/0002-noise-floor.md): what is allowed a

@@ -33,6 +33,13 @@ class Row:
     def stands_out(self) -> bool:
         return self.why != "" or (self.difference is not None and self.difference > STANDS_OUT * self.floor)
 
+    @property
+    def floors(self) -> float:
+        """The difference in units of its noise floor; infinity where shapes differ or values are not finite."""
+        if self.difference is None:
+            return math.inf
+        return self.difference / self.floor if self.floor else (0.0 if self.difference == 0 else math.inf)
+
 
 def compare_runs(lab: Lab, candidate: Trace | None = None) -> list[Row]:
     """Every place that both sides recorded, in walking order."""
@@ -52,7 +59,6 @@ def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor
     if place.probe == "image":
         mine, theirs, floor = as_images(lab, place, mine, theirs, floor)
     difference = relative_l2(mine, theirs)
-    equal = torch.equal(mine, theirs) or (difference == 0.0)
     if not math.isfinite(difference):
         finite = bool(mine.isfinite().all()), bool(theirs.isfinite().all())
         if finite == (False, False) and torch.equal(mine.nan_to_num(), theirs.nan_to_num()):
@@ -60,7 +66,7 @@ def _row(lab: Lab, place: Place, mine: torch.Tensor, theirs: torch.Tensor, floor
         why = {(True, False): "candidate's values are not finite", (False, True): "reference's values are not finite",
                (False, False): "both sides have values that are not finite"}.get(finite, "the reference is zero")  # fmt: skip
         return Row(place, None, floor, why=why)
-    return Row(place, difference, floor, equal=equal)
+    return Row(place, difference, floor, equal=difference == 0.0)
 
 
 def finer(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:

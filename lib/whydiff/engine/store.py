@@ -12,9 +12,13 @@ import math
 import pathlib
 from collections.abc import Callable, Iterator
 
+import torch
+from safetensors.torch import load_file, save_file
+
 from whydiff.causes.finding import Explanation, Finding
 from whydiff.engine.api import study as make_study
 from whydiff.engine.lab import Lab
+from whydiff.engine.repaired import Repaired
 from whydiff.engine.rows import Row
 from whydiff.engine.study import Study
 from whydiff.engine.walk import Named
@@ -22,12 +26,15 @@ from whydiff.errors import Trouble
 from whydiff.evidence.case import make_case
 from whydiff.evidence.floor import Floor
 from whydiff.evidence.sides.loading import load_side
-from whydiff.evidence.traces.trace import Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.strangers import reading
+from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.layouts import Layout
 from whydiff.places import Place
 from whydiff.verdict import Verdict
 
 FILE = "study.json"
+PICTURES = "repaired.safetensors"  # the picture of the run with each cause repaired, and with all
 
 
 def load_or_make(case, folder="", progress: Callable[[str], None] | None = None) -> Study:
@@ -83,10 +90,12 @@ def save_study(study: Study, folder) -> pathlib.Path:
         "rows": [_row(row) for row in study.rows],
         "added": [_row(row) for row in study.added],
         "named": [_named(entry) for entry in study.named],
+        "repaired_all": _repaired(lab.repaired_all),
         "declared": lab.declared,
         "verdict": study.verdict.to_dict(),
         "environment": study.environment,
     }
+    _save_pictures(study, folder / PICTURES)
     path = folder / FILE
     draft = path.with_suffix(".json.part")
     draft.write_text(json.dumps(_plain(data), ensure_ascii=False), encoding="utf-8")
@@ -99,14 +108,22 @@ def load_study(folder, case=None, progress: Callable[[str], None] | None = None)
     path = pathlib.Path(folder) / FILE
     if not path.is_file():
         raise Trouble(f"{path} does not exist; leave study_from empty to run the diagnosis here.")
-    try:
+    remedy = "Remove the folder and run the diagnosis again."
+    with reading(path, "whole", remedy):
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Trouble(f"{path}: not whole ({error}). Remove the folder and run the diagnosis again.") from None
+        data["name"], data["traces"].items()
     if case is not None and pathlib.Path(str(case)).stem != data["name"]:
         raise Trouble(
             f"{path} is the study of {data['name']}, not of {pathlib.Path(str(case)).stem}. Name another folder in study_from."
         )
+    for role, name in data["traces"].items():
+        if name not in (f"../traces/{role}", f"traces/{role}"):
+            raise Trouble(f"{path}: the trace of {role} lies elsewhere ({str(name)[:100]}). {remedy}")
+    with reading(path, "a study that can be read", remedy):
+        return _restored(path, data, progress)
+
+
+def _restored(path: pathlib.Path, data: dict, progress: Callable[[str], None] | None) -> Study:
     restored = make_case(data["case"], str(path))
     restored.path = data["path"] or None
     lab = Lab(restored, progress or (lambda text: None))
@@ -123,7 +140,11 @@ def load_study(folder, case=None, progress: Callable[[str], None] | None = None)
         for probe, entry in data["layouts"].items()
     }
     rows, added = ([_read_row(entry) for entry in data[key]] for key in ("rows", "added"))
+    pictures = load_file(path.parent / PICTURES) if (path.parent / PICTURES).is_file() else {}
     named = [_read_named(entry, lab) for entry in data["named"]]
+    for number, (entry, kept) in enumerate(zip(named, data["named"], strict=True)):
+        entry.repaired = _read_repaired(kept.get("repaired"), pictures.get(str(number)))
+    lab.repaired_all = _read_repaired(data.get("repaired_all"), pictures.get("all"))
     return Study(restored, lab, rows, added, named, Verdict.from_dict(data["verdict"]), data["environment"])
 
 
@@ -180,7 +201,24 @@ def _named(entry: Named) -> dict:
         "explanations": [dataclasses.asdict(e) | {"covers": sorted(e.covers)} for e in entry.explanations],
         "changes": entry.changes,
         "probes": sorted(entry.probes),
+        "repaired": _repaired(entry.repaired),
     }
+
+
+def _repaired(run: Repaired | None) -> dict | None:
+    return None if run is None else {"rows": [_row(row) for row in run.rows], "put": run.put}
+
+
+def _read_repaired(entry: dict | None, picture) -> Repaired | None:
+    return None if entry is None else Repaired([_read_row(row) for row in entry["rows"]], entry["put"], picture)
+
+
+def _save_pictures(study: Study, path: pathlib.Path) -> None:
+    runs = {str(number): entry.repaired for number, entry in enumerate(study.named)} | {"all": study.lab.repaired_all}
+    made = {name: run.picture for name, run in runs.items() if run is not None and run.picture is not None}
+    pictures = {name: picture.clone(memory_format=torch.contiguous_format) for name, picture in made.items()}
+    if pictures:
+        save_file(pictures, path)
 
 
 def _read_named(entry: dict, lab: Lab) -> Named:

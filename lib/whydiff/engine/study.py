@@ -10,6 +10,7 @@ from collections.abc import Callable
 from whydiff.causes import size
 from whydiff.engine import neighbours, noise_floor, rounds, summary
 from whydiff.engine.agreement import check_vacuous
+from whydiff.engine.alone import Store
 from whydiff.engine.conclusion import conclude
 from whydiff.engine.effects import image_effects
 from whydiff.engine.figured import figure_rows
@@ -69,10 +70,10 @@ class Study:
             draft.rename(target)
 
 
-def study(case: Case, said: Callable[[str], None] = lambda text: None, apart: bool | None = None) -> Study:
+def study(case: Case, said: Callable[[str], None] = lambda text: None, apart: bool | None = None, store: Store | None = None) -> Study:
     """Gather the evidence of both sides, walk it, and come to a verdict. `apart`: only one side in memory at a time; None: where
-    both do not fit."""
-    lab = Lab(case, said, apart)
+    both do not fit. `store`: where sides and their runs come from, for one who studies many cases."""
+    lab = Lab(case, said, apart, store)
     lab.load()
     found = examine(lab)
     if found.verdict.agrees:

@@ -18,6 +18,7 @@ from whydiff.engine.looking import look_inside
 from whydiff.engine.matched import find_layouts
 from whydiff.engine.merging import named_alike, told
 from whydiff.engine.missing import call_counts, left_out
+from whydiff.engine.repaired import Repaired
 from whydiff.engine.repairs import align, fed_alike, inherited, pair_branches, resize
 from whydiff.engine.rows import Row, added_rows, as_images
 from whydiff.evidence.traces.trace import Trace
@@ -33,6 +34,7 @@ class Named:
     changes: dict  # call arguments that repair it
     probes: set[str] = dataclasses.field(default_factory=set)  # or probes at which the other side's values do
     arguments: set[str] = dataclasses.field(default_factory=set)  # or arguments of the network that are to be passed, or left out
+    repaired: Repaired | None = None  # the run in which it alone was repaired
 
     def explain(self, explanations: list[Explanation]) -> None:
         """Take what experiments found, and what repairs it."""

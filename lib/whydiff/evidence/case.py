@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import shutil
@@ -9,7 +10,9 @@ from typing import Any, Literal
 
 import pydantic
 
+from whydiff import limits
 from whydiff.errors import Trouble, did_you_mean
+from whydiff.evidence.case_bundle import refuse_what_runs
 
 DECLARABLE = ("dtype", "attention", "quantization", "compile", "tf32", "cache")
 Verdicts = Literal["same", "within_noise", "precision", "different", "incomparable", "vacuous"]
@@ -120,21 +123,31 @@ class Case(_Strict):
         return {"reference": self.reference, "candidate": self.candidate}
 
 
+_OPENS = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
 def parse_yaml(text: str, where: str):
     """YAML 1.2 (so that 1e-3 is a number and `yes` a word), safe: no tags run code."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    limits.CASE.check(len(text), where)
+    limits.BRACKETS.check(max(itertools.accumulate(_OPENS.get(sign, 0) for sign in text), default=0), where)
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        held = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise Trouble(f"{where}{line}: not valid YAML ({getattr(error, 'problem', None) or error}).") from None
+    except Exception as error:  # a date of the 13th month, a number of 5000 digits, a thousand brackets
+        raise Trouble(f"{where}: not valid YAML ({type(error).__name__}: {' '.join(str(error).split())[:200]}).") from None
+    limits.check_values(held, where)
+    return held
 
 
-def set_key(data: dict, key: str, value, where: str) -> None:
-    """`set_key(case, "candidate.live.build.shift", 3)`. A side's `build` and `call` may be named without `live`."""
+def set_key(data: dict, key: str, value, where: str, said: str = "--set ") -> None:
+    """`set_key(case, "candidate.live.build.shift", 3)`. A side's `build` and `call` may be named without `live`. `said`: what an
+    error puts before the key."""
     parts = key.split(".")
     if len(parts) > 1 and parts[0] in ("reference", "candidate") and parts[1] in ("build", "call", "entry", "python"):
         parts.insert(1, "live")
@@ -143,7 +156,7 @@ def set_key(data: dict, key: str, value, where: str) -> None:
     for part in path:
         node = node.setdefault(part, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise Trouble(f"{where}: --set {key}: {part!r} holds no keys. Name a key of the case, such as candidate.build.shift.")
+            raise Trouble(f"{where}: {said}{key}: {part!r} holds no keys. Name a key of the case, such as candidate.build.shift.")
     node[last] = value
 
 
@@ -153,17 +166,19 @@ def load_case(path, overrides: dict[str, Any] | None = None) -> Case:
     if not path.is_file():
         known = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise Trouble(f"{path}: no such case.{did_you_mean(path.name, known)}")
+    limits.CASE.check(path.stat().st_size, path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise Trouble(f"{path}: cannot be read ({error}).") from None
+        raise Trouble(f"{path}: cannot be read ({error}). Save it as UTF-8.") from None
     data = parse_yaml(text, str(path))
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise Trouble(f"{path}: a case is a mapping with the keys reference and candidate; see data/cases/.")
     for key, value in (overrides or {}).items():
         set_key(data, key, value, str(path))
     case = make_case(data, str(path))
     case.path = str(path.resolve())
+    refuse_what_runs(case, path)
     return case
 
 

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from whydiff.errors import Trouble
-from whydiff.measure.tensors import UNIT_ROUNDING, as_tensor, chunks, dtype_name, wide
+from whydiff.measure.mapped import let_go
+from whydiff.measure.onepass import compiled, fused, plain
+from whydiff.measure.onepass.totals import Totals
+from whydiff.measure.tensors import as_tensor, chunks, dtype_name, wide
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Comparison:
         largest = f"max abs {self.max_abs:.3g}{ulp}" if self.max_abs is not None else "nothing finite"
         worst = (f"worst at {list(self.worst_index)}: reference {self.worst_reference:.6g}, "
                  f"candidate {self.worst_candidate:.6g}")
+        if self.differing is None:
+            return f"{head}: {distance}, {largest}, {worst}"
         share = 100 * self.differing / self.elements
         return (f"{head}: {distance}, {largest}, {worst}; "
                 f"{self.differing} of {self.elements} elements differ ({share:.3g} %)")
@@ -76,13 +81,14 @@ class Comparison:
         return f"{self}\n\n| | |\n|---|---|\n{rows}"
 
 
-def compare(reference, candidate, *, data_range: float | None = None) -> Comparison:
+def compare(reference, candidate, *, data_range: float | None = None, deciding: bool = False) -> Comparison:
     """Compare two tensors, arrays, pictures or lists of numbers, ``reference`` being the side taken as right.
 
-    Shapes are never broadcast: a shape is a finding to report, not to repair. Sums are float64, taken over chunks of a
-    million elements, so that large tensors are not copied whole. ``data_range`` is the R of
-    PSNR = 20 log10 R - 10 log10 mean|a - b|²; by default max - min of the reference. Raises Trouble where a value
-    holds no numbers.
+    Shapes are never broadcast: a shape is a finding to report, not to repair. Both are read once, some at a time, whatever their
+    types and strides; sums are float64 and lie within 1e-6 of exact ones. ``data_range`` is the R of
+    PSNR = 20 log10 R - 10 log10 mean|a - b|²; by default max - min of the reference. With ``deciding`` the figures that do not
+    decide (``differing``, ``max_rel``, ``mean_rel``, ``psnr`` without a data range, ``max_ulp``) are None, for half of the time.
+    Raises Trouble where a value holds no numbers.
     """
     a, b = as_tensor(reference, "reference"), as_tensor(candidate, "candidate")
     about = {"shape_reference": tuple(a.shape), "shape_candidate": tuple(b.shape), "dtype_reference": dtype_name(a),
@@ -90,10 +96,12 @@ def compare(reference, candidate, *, data_range: float | None = None) -> Compari
     if a.shape != b.shape:
         return Comparison(**about, **_NOTHING, equal=False, why="shapes differ",
                           nonfinite_reference=_nonfinite(a), nonfinite_candidate=_nonfinite(b))
-    sums = _Sums(a, b)
-    for start, part_a, part_b in chunks(a, b):
-        sums.add(start, part_a, part_b)
-    return Comparison(**about, **sums.figures(a, b, data_range))
+    found = totals(a, b, everything=not deciding)
+    worst = found.first_bad if found.first_bad is not None else found.worst
+    index = _unravel(worst, a.shape) if worst is not None else None
+    return Comparison(**about, **found.figures(data_range), worst_index=index,
+                      worst_reference=a[index].item() if index is not None else None,
+                      worst_candidate=b[index].item() if index is not None else None)
 
 
 def relative_l2(reference: Tensor, candidate: Tensor) -> float:
@@ -105,167 +113,33 @@ def relative_l2(reference: Tensor, candidate: Tensor) -> float:
     a, b = as_tensor(reference, "reference"), as_tensor(candidate, "candidate")
     if a.shape != b.shape:
         raise Trouble(f"shapes differ: reference {list(a.shape)}, candidate {list(b.shape)}.")
-    distance = norm = 0.0
-    for _, x, y in chunks(a, b):
-        x, y = wide(x), wide(y)
-        distance += _square(x - y)
-        norm += _square(x)
+    distance, norm = _squares(a, b)
     if distance == 0.0:
         return 0.0
     ratio = math.sqrt(distance / norm) if norm > 0 else math.inf
     return ratio if math.isfinite(ratio) else math.inf
 
 
-class _Sums:
-    """What one pass over both tensors collects."""
-
-    def __init__(self, a: Tensor, b: Tensor):
-        self.exact = not (a.is_floating_point() or b.is_floating_point() or a.is_complex() or b.is_complex())
-        self.complex = a.is_complex() or b.is_complex()
-        self.ulp_dtype = _ulp_dtype(a, b)
-        self.differing = self.count = self.nonzero = self.nonfinite_a = self.nonfinite_b = 0
-        self.distance = self.norm_a = self.norm_b = self.abs_sum = self.rel_sum = 0.0
-        self.dot = 0j if self.complex else 0.0
-        self.max_abs, self.max_rel, self.max_ulp = -1.0, -1.0, 0
-        self.worst = self.first_bad = None
-        self.low, self.high = math.inf, -math.inf
-        # Sums around the first values seen: the plain formula loses all digits where the mean dwarfs the deviation.
-        self.center_a = self.center_b = None
-        self.sa = self.sb = self.saa = self.sbb = self.sab = 0.0
-
-    def add(self, start: int, part_a: Tensor, part_b: Tensor) -> None:
-        x, y = wide(part_a), wide(part_b)
-        if self.complex:
-            x, y = x.to(torch.complex128), y.to(torch.complex128)
-        same = (part_a.to("cpu") == part_b.to("cpu")) if self.exact else (x == y)  # int64 beyond 2**53 stays exact
-        same |= torch.isnan(x) & torch.isnan(y)
-        self.differing += int((~same).sum())
-        fx, fy = torch.isfinite(x), torch.isfinite(y)
-        finite = fx & fy
-        if not bool(finite.all()):
-            self.nonfinite_a += int((~fx).sum())
-            self.nonfinite_b += int((~fy).sum())
-            bad = (~finite & ~same).nonzero()
-            if self.first_bad is None and len(bad):
-                self.first_bad = start + int(bad[0])
-            place = finite.nonzero().flatten()
-            x, y = x[place], y[place]
-        else:
-            place = None
-        if x.numel() == 0:
-            return
-        self.count += x.numel()
-        delta = (x - y).abs()
-        self._largest(start, delta, place)
-        self.abs_sum += float(delta.sum())
-        self.distance += _square(delta)
-        size = x.abs()
-        rel = delta[size > 0] / size[size > 0]
-        if rel.numel():
-            self.nonzero += rel.numel()
-            self.rel_sum += float(rel.sum())
-            self.max_rel = max(self.max_rel, float(rel.max()))
-        self.norm_a += _square(x)
-        self.norm_b += _square(y)
-        self.dot += torch.vdot(x, y).item()
-        if not self.complex:
-            self._moments(x, y)
-        if self.ulp_dtype is not None:
-            self.max_ulp = max(self.max_ulp, max_ulp(x, y, self.ulp_dtype))
-
-    def _largest(self, start: int, delta: Tensor, place: Tensor | None) -> None:
-        at = int(delta.argmax())
-        if float(delta[at]) > self.max_abs:
-            self.max_abs = float(delta[at])
-            self.worst = start + (at if place is None else int(place[at]))
-
-    def _moments(self, x: Tensor, y: Tensor) -> None:
-        if self.center_a is None:
-            self.center_a, self.center_b = float(x.mean()), float(y.mean())
-        self.low, self.high = min(self.low, float(x.min())), max(self.high, float(x.max()))
-        x, y = x - self.center_a, y - self.center_b
-        self.sa, self.sb = self.sa + float(x.sum()), self.sb + float(y.sum())
-        self.saa, self.sbb = self.saa + _square(x), self.sbb + _square(y)
-        self.sab += float(torch.dot(x, y))
-
-    def figures(self, a: Tensor, b: Tensor, data_range: float | None) -> dict:
-        n = self.count
-        equal = self.differing == 0
-        distance, why = self._distance(equal)
-        worst = self.first_bad if self.first_bad is not None else self.worst
-        index = _unravel(worst, a.shape) if worst is not None else None
-        return {
-            "differing": self.differing, "equal": equal, "relative_l2": distance, "why": why,
-            "max_abs": self.max_abs if n else None if self.differing else 0.0,
-            "mean_abs": self.abs_sum / n if n else None if self.differing else 0.0,
-            "max_rel": self.max_rel if self.nonzero else None,
-            "mean_rel": self.rel_sum / self.nonzero if self.nonzero else None,
-            "cosine": self._cosine(), "correlation": self._correlation(), "psnr": self._psnr(data_range),
-            "max_ulp": self.max_ulp if self.ulp_dtype is not None else None,
-            "nonfinite_reference": self.nonfinite_a, "nonfinite_candidate": self.nonfinite_b,
-            "worst_index": index,
-            "worst_reference": a[index].item() if index is not None else None,
-            "worst_candidate": b[index].item() if index is not None else None,
-        }
-
-    def _distance(self, equal: bool) -> tuple[float | None, str | None]:
-        bad = [f"{side} has {count} values that are not finite"
-               for side, count in (("reference", self.nonfinite_a), ("candidate", self.nonfinite_b)) if count]
-        if bad:
-            return None, "; ".join(bad)
-        if equal:
-            return 0.0, None
-        if self.norm_a == 0:
-            return None, "the reference is zero"
-        ratio = math.sqrt(self.distance / self.norm_a)
-        return (ratio, None) if math.isfinite(ratio) else (None, "the sum of squares overflows float64")
-
-    def _cosine(self) -> float | None:
-        norms = math.sqrt(self.norm_a) * math.sqrt(self.norm_b)
-        return max(-1.0, min(1.0, self.dot.real / norms)) if norms > 0 and math.isfinite(norms) else None
-
-    def _correlation(self) -> float | None:
-        if self.complex or self.count < 2:
-            return None
-        n = self.count
-        va, vb = self.saa - self.sa**2 / n, self.sbb - self.sb**2 / n
-        # A variance below the rounding of its own sum is that of a constant tensor.
-        if not (va > 1e-15 * self.norm_a and vb > 1e-15 * self.norm_b):
-            return None
-        return max(-1.0, min(1.0, (self.sab - self.sa * self.sb / n) / math.sqrt(va) / math.sqrt(vb)))
-
-    def _psnr(self, data_range: float | None) -> float | None:
-        spread = data_range if data_range is not None else self.high - self.low
-        if self.count == 0 or not (0 < spread < math.inf):
-            return None
-        mse = self.distance / self.count
-        return 20 * math.log10(spread) - 10 * math.log10(mse) if mse > 0 else math.inf
+def totals(a: Tensor, b: Tensor, everything: bool = True) -> Totals:
+    """One pass over two tensors of one shape, in the fastest way that this machine and these tensors allow."""
+    way = fused if fused.readable(a, b, everything) else compiled if compiled.readable(a, b) else plain
+    found = way.totals(a, b, everything)
+    let_go(a, b)
+    return found
 
 
-def max_ulp(x: Tensor, y: Tensor, dtype: torch.dtype) -> int:
-    """How many numbers of ``dtype`` lie between the finite x and y at most: 0 equal, 1 neighbours. -0 counts as 0."""
-    x, y = x.to(dtype), y.to(dtype)
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
-    # Magnitude bits of IEEE numbers are ordered as integers; the sign is put back afterwards.
-    mx, my = (t.abs().view(bits).to(torch.int64) for t in (x, y))
-    across = torch.signbit(x) != torch.signbit(y)
-    apart = (mx - my).abs()
-    if bool(across.any()):
-        limit = 2**62  # two float64 magnitudes could overflow int64
-        apart = torch.where(across, mx.clamp(max=limit - 1) + my.clamp(max=limit - 1), apart)
-    return int(apart.max()) if apart.numel() else 0
-
-
-def _ulp_dtype(a: Tensor, b: Tensor) -> torch.dtype | None:
-    """The coarser floating dtype of the two, if both are floating and of 16 bits or more."""
-    known = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-    if a.dtype not in known or b.dtype not in known:
-        return None
-    return max(a.dtype, b.dtype, key=UNIT_ROUNDING.__getitem__)
-
-
-def _square(x: Tensor) -> float:
-    return float(torch.linalg.vector_norm(x)) ** 2
+def _squares(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """‖a - b‖² and ‖a‖²; NaN or inf where a value is not finite."""
+    if fused.readable(a, b, everything=False) or compiled.readable(a, b):
+        found = totals(a, b, everything=False)
+        return (math.inf, 1.0) if found.nonfinite_a or found.nonfinite_b else (found.distance, found.norm_a)
+    distance = norm = 0.0
+    for _, x, y in chunks(a, b):
+        x, y = plain.on_device(x), plain.on_device(y)
+        distance += plain.square(x - y)
+        norm += plain.square(x)
+    let_go(a, b)
+    return distance, norm
 
 
 def _nonfinite(a: Tensor) -> int:

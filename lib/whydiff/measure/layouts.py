@@ -10,7 +10,8 @@ from torch import Tensor
 
 from whydiff.errors import Trouble
 from whydiff.measure.compare import relative_l2
-from whydiff.measure.tensors import as_tensor
+from whydiff.measure.onepass.plain import on_device, square
+from whydiff.measure.tensors import as_tensor, chunks
 
 TOKEN_ORDERS = ("c ph pw", "ph pw c", "c pw ph", "pw ph c")  # FLUX packs the first, most video models the second
 MOST_AXES = 6  # 720 permutations
@@ -249,7 +250,7 @@ def _grouped(sizes: tuple, letters: list[str], shape: tuple) -> str | None:
 
 def _norms_agree(a: Tensor, b: Tensor, tolerance: float) -> bool:
     """Rearranging keeps ‖b‖, and | ‖a‖ - ‖b‖ | ≤ ‖a - b‖ ≤ tolerance · ‖a‖; 1e-9 allows for the order of the sums."""
-    na, nb = (float(torch.linalg.vector_norm(t.to("cpu", torch.float64))) for t in (a, b))
+    na, nb = (math.sqrt(sum(square(on_device(part)) for _, part in chunks(t))) for t in (a, b))
     return not (abs(na - nb) > (tolerance + 1e-9) * na)
 
 

@@ -43,6 +43,16 @@ def compare_pictures(reference: Tensor, candidate: Tensor) -> PictureComparison:
     return PictureComparison(ssim(reference, candidate), error, psnr(reference, candidate), error_map)
 
 
+def signed_difference(reference: Tensor, candidate: Tensor) -> Tensor:
+    """candidate − reference in the channel that is furthest apart: (..., H, W, C) -> (..., H, W).
+
+    A mean over channels would call red and blue exchanged no difference; here 0 means that all channels are equal.
+    """
+    _same_shape(reference, candidate)
+    apart = candidate.double() - reference.double()
+    return apart.gather(-1, apart.abs().argmax(-1, keepdim=True)).squeeze(-1)
+
+
 def psnr(reference: Tensor, candidate: Tensor) -> float:
     """-10 log10 mean|a - b|² in dB, for values in [0, 1]; inf where the pictures are equal."""
     _same_shape(reference, candidate)

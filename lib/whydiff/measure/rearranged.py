@@ -94,8 +94,7 @@ def region(pair: Pair):
     far = (y - x).abs() > 6 * pair.floor * rms + 2 * pair.rounding * x.abs()
     if not bool(far.any()):
         return
-    places = far.nonzero()
-    start, stop = places.min(0).values.tolist(), (places.max(0).values + 1).tolist()
+    start, stop = zip(*(_extent(far, axis) for axis in range(x.ndim)), strict=True) if x.ndim else ((), ())
     box = tuple(slice(i, j) for i, j in zip(start, stop, strict=True))
     inside = torch.zeros_like(far)
     inside[box] = True
@@ -113,6 +112,12 @@ def region(pair: Pair):
                   "inside": float(f"{inner:.3g}") if math.isfinite(inner) else None}
     yield Relation("region", parameters, residual, f"candidate differs from reference only at indices {where}", 7,
                    tolerance, residual <= tolerance)
+
+
+def _extent(far: Tensor, axis: int) -> tuple[int, int]:
+    """From which index along an axis up to which something is true."""
+    there = far.movedim(axis, 0).reshape(far.shape[axis], -1).any(1).nonzero()
+    return int(there[0]), int(there[-1]) + 1
 
 
 def _same_values(pair: Pair) -> bool:

@@ -1,6 +1,5 @@
 """Which simple change turns the reference into the candidate?"""
 
-import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -94,7 +93,7 @@ def relations(reference, candidate, floor: float = 0.0) -> list[Relation]:
 
 
 def _search(reference, candidate, floor: float):
-    from whydiff.measure import elementwise, rearranged
+    from whydiff.measure import elementwise, rearranged, sampled
 
     a, b = as_tensor(reference, "reference"), as_tensor(candidate, "candidate")
     if a.shape != b.shape:
@@ -103,34 +102,42 @@ def _search(reference, candidate, floor: float):
         return
     if a.is_complex() or b.is_complex():
         a, b = (torch.view_as_real(t.to(torch.complex128)) for t in (a, b))
-    pair = _pair(a, b, floor)
+    # Each search is a generator of Relations, cheapest first; the costs are those of its first relation.
+    searches = [
+        elementwise.without_numbers,  # zeroed, sign, ranges: cost 1
+        elementwise.rounded,  # 1
+        rearranged.moved_axes,  # transposed, flipped, halves swapped, rolled: 1.5
+        elementwise.linear,  # scale, offset, both: 2 and 3
+        elementwise.transferred,  # 2.2: gamma, sRGB
+        elementwise.clamped,  # 2.5
+        rearranged.permuted,  # channels matched: 4
+        elementwise.per_channel,  # 5
+        rearranged.reordered,  # same values somewhere else: 6
+        rearranged.shifted,  # 6.5: a prefix more or less
+        rearranged.region,  # 7
+        elementwise.independent,  # 9
+    ]
+    few = sampled.look(a, b, floor)
+    if few is not None:
+        searches = [search for search in searches if few.possible(search)]
+        yield from elementwise.independent(few.pair)
+        if not searches:
+            return
+    pair = pair_of(a, b, floor)
     if not bool(torch.isfinite(pair.x).all() & torch.isfinite(pair.y).all()):
         yield elementwise.nonfinite(pair)
         return
     yield pair.judge("identical", {}, pair.x, "candidate equals reference", 0, exact=True)
     if pair.distance == 0:
         return
-    # Each search is a generator of Relations, cheapest first; the costs of the table are those of its first relation.
-    yield from itertools.chain(
-        elementwise.without_numbers(pair),  # zeroed, sign, ranges: cost 1
-        elementwise.rounded(pair),  # 1
-        rearranged.moved_axes(pair),  # transposed, flipped, halves swapped, rolled: 1.5
-        elementwise.linear(pair),  # scale, offset, both: 2 and 3
-        elementwise.transferred(pair),  # 2.2: gamma, sRGB
-        elementwise.clamped(pair),  # 2.5
-        rearranged.permuted(pair),  # channels matched: 4
-        elementwise.per_channel(pair),  # 5
-        rearranged.reordered(pair),  # same values somewhere else: 6
-        rearranged.shifted(pair),  # 6.5: a prefix more or less
-        rearranged.region(pair),  # 7
-        elementwise.independent(pair),  # 9
-    )
+    for search in searches:
+        yield from search(pair)
 
 
-def _pair(a: Tensor, b: Tensor, floor: float) -> Pair:
+def pair_of(a: Tensor, b: Tensor, floor: float) -> Pair:
+    """Two tensors of one shape, widened."""
     x, y = wide(a), wide(b)
-    both = torch.stack([x.reshape(-1), y.reshape(-1)], 1)
-    sample = both[:: max(1, len(both) // 4096)]
+    sample = torch.stack([t.reshape(-1)[:: max(1, t.numel() // 4096)] for t in (x, y)], 1)
     distinct = len(torch.unique(sample[torch.isfinite(sample).all(1)], dim=0))
     return Pair(x, y, floor, max(_grid_rounding(a, x), _grid_rounding(b, y)), not b.is_floating_point(),
                 float((y - x).norm()), min(distinct, 64))

@@ -134,10 +134,9 @@ def scores(mine: list[Footprint], theirs: list[Footprint], related: np.ndarray, 
     """
     sizes = [np.array([f.numel for f in side]) for side in (mine, theirs)]
     table = np.where(sizes[0][:, None] == sizes[1][None, :], 0.0, -np.inf)
-    shapes = np.array([[0.1 if a.shape == b.shape else 0.0 for b in theirs] for a in mine])
-    words = [[set(_words(f.name)) for f in side] for side in (mine, theirs)]
-    named = np.array([[0.1 * len(a & b) / max(1, min(len(a), len(b))) for b in words[1]] for a in words[0]])
-    return table + 0.35 * _distributions(mine, theirs, *tolerance[1:]) + 0.45 * np.maximum(related, 0.0) ** 2 + shapes + named
+    shapes = _shared([{f.shape} for f in mine], [{f.shape} for f in theirs])
+    named = _shared(*([set(_words(f.name)) for f in side] for side in (mine, theirs)))
+    return table + 0.35 * _distributions(mine, theirs, *tolerance[1:]) + 0.45 * np.maximum(related, 0.0) ** 2 + 0.1 * (shapes + named)
 
 
 def _plain(entry: Footprint) -> torch.Tensor:
@@ -152,6 +151,17 @@ def _distributions(mine: list[Footprint], theirs: list[Footprint], most_size: fl
     apart = np.abs(sizes[0][:, None] - sizes[1][None, :]) / most_size
     shape = np.sqrt(np.mean((tables[0][:, None, 1:] - tables[1][None, :, 1:]) ** 2, axis=-1)) / most_shape
     return 2 * np.exp(-0.5 * (apart**2 + shape**2)) - 1
+
+
+def _shared(mine: list[set], theirs: list[set]) -> np.ndarray:
+    """(m, n) which share of the smaller of two sets is in the other, too."""
+    column = {item: k for k, item in enumerate(dict.fromkeys(itertools.chain(*mine, *theirs)))}
+    marks = [np.zeros((len(side), len(column))) for side in (mine, theirs)]
+    for table, side in zip(marks, (mine, theirs), strict=True):
+        for row, items in zip(table, side, strict=True):
+            row[[column[item] for item in items]] = 1.0
+    sizes = [table.sum(1) for table in marks]
+    return marks[0] @ marks[1].T / np.maximum(1.0, np.minimum(sizes[0][:, None], sizes[1][None, :]))
 
 
 def _words(name: str) -> list[str]:

@@ -21,7 +21,8 @@ RESOLUTION = 2.0**-24  # of a distance relative to the tensor's norm: sketches a
 SAMPLE = 4096  # elements whose quantiles are kept
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 VERSION = 1  # of the hashes and of what is stored: sketches of two versions are not compared
-_BLOCK = 1 << 16  # elements that share a table of hashes, and that are looked at together: they fit a processor's cache
+_BLOCK = 1 << 16  # elements that share a table of hashes
+_PIECE = 1 << 14  # elements that are looked at together: they fit a processor's cache, and are too few for torch to wake other threads
 
 
 def mixed(x: torch.Tensor) -> torch.Tensor:
@@ -41,23 +42,38 @@ def _table() -> tuple[torch.Tensor, torch.Tensor]:
 def sketch(values: torch.Tensor) -> torch.Tensor:
     """(n,) numbers -> (SIZE,) float64, linear."""
     total = torch.zeros(SIZE, dtype=torch.float64)
-    for number, piece in enumerate(blocks(values)):
+    for number, piece in enumerate(pieces(values)):
         total += _part(number, piece)
     return total
 
 
-def blocks(values: torch.Tensor):
-    """The values in float64, some at a time; what is not finite as it is."""
-    for piece in values.split(_BLOCK) if len(values) else ():
+def pieces(values: torch.Tensor):
+    """The values in float64, _PIECE at a time; what is not finite as it is."""
+    for piece in values.split(_PIECE) if len(values) else ():
         yield piece.to(torch.float64)
 
 
 def _part(number: int, piece: torch.Tensor) -> torch.Tensor:
-    """What a block adds. Blocks share a table; each is rolled by an amount of its own and has a sign of its own."""
+    """What a piece adds. Blocks share a table; each is rolled by an amount of its own and has a sign of its own."""
     buckets, signs = _table()
-    part = torch.bincount(buckets[: len(piece)], weights=piece * signs[: len(piece)], minlength=SIZE)
-    bits = int(mixed(torch.tensor([number + 1], dtype=torch.int64))[0])
-    return part.roll(number * 797) * (1 - 2 * (bits & 1))  # 797 is odd: no two of the first SIZE blocks are rolled alike
+    block, first = divmod(number * _PIECE, _BLOCK)
+    part = torch.bincount(buckets[first : first + len(piece)], weights=piece * signs[first : first + len(piece)], minlength=SIZE)
+    return _placed(block, part)
+
+
+def _placed(block: int, part: torch.Tensor) -> torch.Tensor:
+    return part.roll(block * 797) * _sign(block)  # 797 is odd: no two of the first SIZE blocks are rolled alike
+
+
+@functools.lru_cache(maxsize=64)
+def _sketch_of_ones(size: int) -> torch.Tensor:
+    """Kept, as tensors of one size come again and again."""
+    return sketch(torch.ones(1).expand(size))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _sign(block: int) -> int:
+    return 1 - 2 * (int(mixed(torch.tensor([block + 1], dtype=torch.int64))[0]) & 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +89,7 @@ class Moments:
 def moments(values: torch.Tensor) -> Moments:
     """One pass over (n,) numbers."""
     count, total, low, high = 0, 0.0, math.inf, -math.inf
-    for piece in blocks(values):
+    for piece in pieces(values):
         least, most = piece.aminmax()  # NaN and infinities show in one of them
         if not math.isfinite(float(least) + float(most)):
             piece = piece[piece.isfinite()]
@@ -86,8 +102,8 @@ def moments(values: torch.Tensor) -> Moments:
 
 
 def centred(values: torch.Tensor, of: Moments):
-    """(the block, less the mean, 0 where it is not finite) of each block."""
-    for piece in blocks(values):
+    """(the piece, less the mean, 0 where it is not finite) of each piece."""
+    for piece in pieces(values):
         left = piece - of.mean if of.count else torch.zeros_like(piece)
         yield piece, left if of.count == len(values) else torch.where(piece.isfinite(), left, 0.0)
 
@@ -132,8 +148,12 @@ class Sketch:
             values = torch.frombuffer(bytearray(base64.b64decode(held["values"])), dtype=torch.float32)
             if len(values) != SIZE:
                 raise ValueError(f"a sketch of {len(values)} numbers where {SIZE} were promised")
-            return cls(values, int(held["count"]), float(held["mean"]), float(held["norm"]), list(held["quantiles"]), int(held["unordered"]))
-        except (KeyError, TypeError) as error:
+            made = cls(values, int(held["count"]), float(held["mean"]), float(held["norm"]), [float(q) for q in held["quantiles"]],
+                       int(held["unordered"]))  # fmt: skip
+            if not (0 <= made.count < 2**63 and math.isfinite(made.mean) and 0 <= made.norm < math.inf):
+                raise ValueError(f"{made.count} values of mean {made.mean:g} and norm {made.norm:g}")
+            return made
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"no sketch ({type(error).__name__}: {error})") from None
 
 
@@ -143,17 +163,57 @@ def numbers(tensor: torch.Tensor) -> torch.Tensor:
     return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).reshape(-1)
 
 
-def sketch_of(tensor: torch.Tensor, known: Moments | None = None) -> Sketch:
-    """The sketch of a tensor of any shape and type. `known`: its moments, if they were taken already."""
+def sketch_of(tensor: torch.Tensor) -> Sketch:
+    """The sketch of a tensor of any shape and type."""
+    return looked_at(tensor)[0]
+
+
+def looked_at(tensor: torch.Tensor) -> tuple[Sketch, Moments]:
+    """The sketch and the moments of a tensor, from one pass over it.
+
+    The mean is not known before the end, so values are taken around that of the first piece, and what that is wrong by is taken out
+    of the sums afterwards; where that would cost digits, there is a second pass.
+    """
     values = numbers(tensor)
-    found = known or moments(values)
-    total, square, unordered = torch.zeros(SIZE, dtype=torch.float64), 0.0, 0
-    for number, (piece, left) in enumerate(centred(values, found)):
-        total += _part(number, left)
-        square += float(left @ left)
+    found = _around(values, None)
+    if found[0] is None:
+        found = _around(values, found[1].mean)
+    total, of, square, unordered = found
+    mean = of.mean if of.count else 0.0
+    return Sketch(total.to(torch.float32), of.count, mean, math.sqrt(max(0.0, square)), _quantiles(values), unordered % 2**64), of
+
+
+def _around(values: torch.Tensor, center: float | None) -> tuple[torch.Tensor | None, Moments, float, int]:
+    """(sketch of the finite values less their mean, moments, square of their norm, unordered hash), all taken around `center`, or
+    around the mean of the first values. No sketch where the mean turned out to be far from there."""
+    given, count, low, high = center is not None, 0, math.inf, -math.inf
+    total, missing = torch.zeros(SIZE, dtype=torch.float64), torch.zeros(SIZE, dtype=torch.float64)
+    summed, square, unordered = 0.0, 0.0, 0
+    for number, piece in enumerate(pieces(values)):
         unordered += _unordered(piece)
-    return Sketch(total.to(torch.float32), found.count, found.mean if found.count else 0.0, math.sqrt(square), _quantiles(values),
-                  unordered % 2**64)  # fmt: skip
+        least, most = piece.aminmax()  # NaN and infinities show in one of them
+        kept, marks = piece, None
+        if not math.isfinite(float(least) + float(most)):
+            marks = piece.isfinite()
+            kept = piece[marks]
+            if not len(kept):
+                missing += _part(number, torch.ones_like(piece))
+                continue
+            least, most = kept.aminmax()
+        center = float(kept.mean()) if center is None else center
+        left = piece - center
+        if marks is not None:
+            left, missing = torch.where(marks, left, 0.0), missing + _part(number, (~marks).to(torch.float64))
+        total += _part(number, left)
+        summed, square = summed + float(left.sum()), square + float(left @ left)
+        count, low, high = count + len(kept), min(low, float(least)), max(high, float(most))
+    if not count:
+        return total, Moments(0, math.nan, math.nan, math.nan), 0.0, unordered
+    shift = summed / count
+    of, left_over = Moments(count, center + shift, low, high), square - summed * shift
+    if not given and left_over < 1e-4 * square:
+        return None, of, square, unordered
+    return total - shift * (_sketch_of_ones(len(values)) - missing), of, left_over, unordered
 
 
 def _unordered(piece: torch.Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 
 import torch
 from torch import Tensor
@@ -63,10 +64,37 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 def chunks(*tensors: Tensor, size: int = CHUNK):
-    """(start, flat pieces) of equally large tensors, at most ``size`` elements each, in row-major order."""
-    flat = [tensor.reshape(-1) for tensor in tensors]
-    for start in range(0, flat[0].numel(), size):
-        yield start, *(tensor[start : start + size] for tensor in flat)
+    """(start, flat pieces) of equally large tensors, at most ``size`` elements each, in row-major order. A tensor that does not
+    lie so is put in order a chunk at a time."""
+    for start in range(0, tensors[0].numel(), size):
+        stop = min(start + size, tensors[0].numel())
+        yield start, *(flat_part(tensor, start, stop) for tensor in tensors)
+
+
+def flat_part(tensor: Tensor, start: int, stop: int) -> Tensor:
+    """``tensor.reshape(-1)[start:stop]`` without a copy of the whole."""
+    if tensor.is_contiguous():
+        return tensor.view(-1)[start:stop]
+    return torch.cat([piece.reshape(-1) for piece in pieces(tensor, start, stop)])
+
+
+def pieces(array, start: int, stop: int):
+    """Views of a tensor or array of one axis or more whose elements, one after the other, are its flat ``start`` to ``stop``."""
+    if len(array.shape) == 1:
+        yield array[start:stop]
+        return
+    inner = math.prod(array.shape[1:])
+    first, last = start // inner, stop // inner
+    if first == last:
+        yield from pieces(array[first], start - first * inner, stop - first * inner)
+        return
+    if start > first * inner:
+        yield from pieces(array[first], start - first * inner, inner)
+        first += 1
+    if first < last:
+        yield array[first:last]
+    if stop > last * inner:
+        yield from pieces(array[last], 0, stop - last * inner)
 
 
 def raw_bytes(tensor: Tensor) -> bytes:
@@ -94,8 +122,9 @@ def _native(array, name: str):
     if array.dtype == np.longdouble and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    # torch warns on read-only memory (memory maps) because it could write to it
-    return array if array.flags.writeable and array.flags.c_contiguous else array.copy(order="C")
+    # torch warns on read-only memory because it could write to it, and knows no steps backwards or between elements
+    steps = all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
+    return array if array.flags.writeable and steps else array.copy(order="C")
 
 
 def _stacked(values, name: str) -> Tensor:

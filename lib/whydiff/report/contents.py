@@ -5,42 +5,29 @@ from __future__ import annotations
 import datetime
 
 from whydiff import __version__
-from whydiff.places import STAGES
+from whydiff.audits import module_tree, root_cause
 from whydiff.report import html_pictures as pictures
-from whydiff.report.settings import environments, producers, settings_rows
+from whydiff.report.exhibits import before_after, exhibits
+from whydiff.report.headline import headline
+from whydiff.report.settings import configuration_rows, environments, producers, settings_rows
+from whydiff.report.stages import STAGE_NAMES, stages
+from whydiff.report.views.pipeline import loudness_words
 from whydiff.verdict import rounded, where
 
-WORDS = {
-    "same": "The two sides agree bit for bit",
-    "within_noise": "The two sides agree",
-    "precision": "They differ only by what was declared",
-    "different": "The two sides differ",
-    "incomparable": "Nothing could be compared",
-    "vacuous": "Agreement proves nothing here",
-}
-STAGE_NAMES = {
-    "parameters": "parameters", "rng_noise": "initial noise", "prompt_encoding": "prompt encoding", "schedule": "schedule",
-    "model_forward": "model", "guidance": "guidance", "scheduler_step": "scheduler step", "latent_handling": "latents",
-    "vae": "VAE", "post_processing": "image", "caching_parallel": "across ranks", "state_leakage": "earlier runs",
-}  # fmt: skip
-STATES = {
-    "cause": ("✗", "goes wrong here"), "unexplained": ("?", "unexplained, here"), "inherits": ("→", "inherits"),
-    "settings": ("≠", "differ, see below"), "noise": ("≈", "within noise"), "same": ("=", "equal"),
-    "declared": ("≈", "declared"), "none": ("·", "not compared"),
-}  # fmt: skip
 
-
-def contents(study, *, notebooks: list[str], command: str) -> dict:
+def contents(study, *, notebooks: list[str], command: str, kept: dict) -> dict:
     verdict = study.verdict.to_dict()
     names = {role: getattr(study.case, role).name or role for role in ("reference", "candidate")}
+    repairs = list(root_cause.repairs(study))
     return {
-        "title": study.case.title or study.case.name, "verdict": verdict, "headline": WORDS[verdict["verdict"]],
+        "title": study.case.title or study.case.name, "verdict": verdict, "headline": headline(study, repairs),
         "names": names, "where": where, "stages": stages(study), "causes": ranked(verdict["causes"]), "images": images(study, names),
-        "parameters": settings_rows(study), "environments": environments(study), "producers": producers(study),
-        "probes": probe_rows(study), "schedules": schedules(study, names), "noise": noise(study),
-        "audits": audits(verdict["audits"], notebooks), "command": command, "version": __version__,
-        "stage_names": STAGE_NAMES, "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "profiles": profiles(verdict), "share": share(verdict["causes"]), "floor_source": study.lab.floor.source,
+        "parameters": settings_rows(study), "configuration": configuration_rows(study), "environments": environments(study),
+        "producers": producers(study), "probes": probe_rows(study), "exhibits": exhibits(study), "proof": proof(study, repairs, names),
+        "alone": {repair.undone: before_after(repair, f"undone-{i}", repair is repairs[-1]) for i, repair in enumerate(repairs) if repair.changes},
+        "modules": modules(kept.get("first_divergence", {})), "audits": audits(verdict["audits"], notebooks), "command": command,
+        "version": __version__, "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "loudness": loudness_words, "share": share(verdict["causes"]), "floor_source": study.lab.floor.source,
     }  # fmt: skip
 
 
@@ -50,49 +37,25 @@ def ranked(causes: list[dict]) -> list[dict]:
     return sorted(numbered, key=lambda c: (0, 0) if c["image_effect"] is None else (1, -c["image_effect"]))
 
 
-def profiles(verdict: dict) -> list[dict]:
-    """Where in its tensor each unexplained difference sits, or the first difference where all are explained: bars by axis."""
-    entries = verdict["unexplained"] or [verdict["first_divergence"] or {}]
-    return [{"place": where(entry), "bars": [{"axis": axis["axis"], "size": axis["size"], "svg": pictures.profile_bars(axis)}
-                                             for axis in entry["profile"]]}
-            for entry in entries if entry.get("profile")]  # fmt: skip
+def proof(study, repairs: list, names: dict) -> dict | None:
+    """What runs with causes undone show: pictures from the candidate's over each repair to the reference's, and the sentence."""
+    if not repairs:
+        return None
+    last = repairs[-1]
+    left = "nothing, every tensor is equal bit for bit" if last.equal else "nothing beyond noise" if last.agrees else "a part, see below"
+    shown = [{"title": title, "words": words, "png": pictures.png([pictures.middle(picture)], 512)}
+             for title, words, picture in root_cause.pictures(study, names) if picture is not None]  # fmt: skip
+    return {"pictures": shown if len(shown) > 2 else [], "undone": last.undone, "left": left, "closed": last.agrees, "count": len(repairs)}
+
+
+def modules(kept: dict) -> dict | None:
+    """The tree of modules that an audit looked into, with its step; None where none was."""
+    tree = module_tree.tree(kept.get("modules") or [])
+    return None if tree is None else {"tree": tree, "step": kept.get("step"), "count": len(kept["modules"])}
 
 
 def share(causes: list[dict]) -> bool:
     return any(cause["image_effect"] is not None for cause in causes)
-
-
-def stages(study) -> list[dict]:
-    """One entry for each stage of the pipeline: a sign, a word, and the causes that act there."""
-    verdict, strip = study.verdict, []
-    for stage in STAGES:
-        causes = [cause.id for cause in verdict.causes if cause.stage == stage]
-        unexplained = [entry for entry in verdict.unexplained if entry["stage"] == stage]
-        rows = [row for row in study.rows if row.place.stage == stage]
-        if stage in ("caching_parallel", "state_leakage") and not (causes or unexplained):
-            continue
-        standing = [row for row in rows if row.stands_out]
-        if stage == "parameters" and not (causes or unexplained):
-            state = _told(study)
-        elif causes or unexplained:
-            state = "cause" if causes else "unexplained"
-        elif any(entry["stage"] == stage for entry in verdict.declared):
-            state = "declared"
-        elif standing:
-            state = "inherits"
-        else:
-            state = "none" if not rows else "same" if all(row.equal for row in rows) else "noise"
-        sign, word = STATES[state]
-        worst = max((row.difference for row in standing if row.difference is not None), default=None)
-        strip.append({"stage": stage, "name": STAGE_NAMES[stage], "state": state, "sign": sign, "word": word,
-                      "causes": list(dict.fromkeys(causes)), "difference": worst, "tensors": len(rows)})  # fmt: skip
-    return strip
-
-
-def _told(study) -> str:
-    """The state of the settings, which are no tensors: those that both sides state."""
-    known = [row for row in settings_rows(study) if row["both"]]
-    return "none" if not known else "settings" if any(row["differs"] for row in known) else "same"
 
 
 def images(study, names: dict) -> dict | None:
@@ -101,17 +64,18 @@ def images(study, names: dict) -> dict | None:
              for role, trace in (("reference", study.reference), ("candidate", study.candidate))}  # fmt: skip
     if not any(image is not None for image in found.values()):
         return None
-    shown = [{"label": f"{role}: {names[role]}", "png": pictures.png(pictures.frames(image)), "size": _size(image)}
-             for role, image in found.items() if image is not None]  # fmt: skip
-    result = {"shown": shown, "difference": None, "factor": None, "figures": "", "why": ""}
+    shown = {role: {"label": f"{role}: {names[role]}", "png": pictures.png(pictures.frames(image)), "size": _size(image),
+                    "small": image.shape[-2] < 300} for role, image in found.items() if image is not None}  # fmt: skip
+    result = {"shown": shown, "difference": None, "figures": "", "why": ""}
     if len(shown) < 2:
         return result | {"why": "Only one side has a picture."}
     reference, candidate = found["reference"], found["candidate"]
     if reference.shape != candidate.shape:
         return result | {"why": f"The pictures have different sizes ({_size(reference)} against {_size(candidate)}), "
                                 "so there is no difference picture."}  # fmt: skip
-    grey, factor = pictures.difference(reference, candidate)
-    return result | {"difference": pictures.png(grey), "factor": factor, "figures": _figures(reference, candidate)}
+    difference, limit = pictures.signed(reference, candidate)
+    return result | {"difference": difference, "limit": limit, "seen": pictures.seen(reference, candidate),
+                     "figures": _figures(reference, candidate)}  # fmt: skip
 
 
 def _size(image) -> str:
@@ -156,33 +120,6 @@ def _keep_larger(kept: dict, row) -> None:
 
     if row.place.probe not in kept or size(row) > size(kept[row.place.probe]):
         kept[row.place.probe] = row
-
-
-def schedules(study, names: dict) -> list[dict]:
-    """Sigmas and timesteps of both sides as curves."""
-    shown = []
-    for probe, label in (("sigmas", "sigma (1 = noise, 0 = image)"), ("timesteps", "timestep")):
-        series = {}
-        for role, trace in (("reference", study.reference), ("candidate", study.candidate)):
-            tensor = trace.get(probe) if trace is not None else None
-            if tensor is not None and tensor.ndim == 1 and tensor.numel() > 1:
-                series[f"{role}: {names[role]}"] = [float(v) for v in tensor]
-        if series:
-            shown.append({"probe": probe, "label": label, "svg": pictures.curves(series, label), "names": list(series)})
-    return shown
-
-
-def noise(study) -> list[dict]:
-    """The initial noise of both sides, as far as recorded, in the recorded shape."""
-    shown = []
-    for role, trace in (("reference", study.reference), ("candidate", study.candidate)):
-        tensor = trace.get("initial_noise") if trace is not None else None
-        if tensor is not None and tensor.ndim >= 2 and tensor.is_floating_point():
-            axes = "channel 0, height by width" if tensor.ndim >= 4 else "tokens by channels"
-            values = tensor.float()
-            shown.append({"role": role, "png": pictures.heat(values.numpy()), "shape": list(tensor.shape), "axes": axes,
-                          "mean": rounded(float(values.mean())), "std": rounded(float(values.std(correction=0)))})  # fmt: skip
-    return shown
 
 
 def audits(found: list[dict], notebooks: list[str]) -> list[dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import os
 import time
 from collections.abc import Callable
@@ -29,6 +30,6 @@ def line() -> Callable[[str], None]:
     handle = display(HTML(""), display_id=True)
 
     def said(text: str) -> None:
-        handle.update(HTML(f"<small>{time.perf_counter() - started:.0f} s: {text}</small>"))
+        handle.update(HTML(f"<small>{time.perf_counter() - started:.0f} s: {html.escape(text)}</small>"))
 
     return said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 ROLES = ("reference", "candidate")
 HIDDEN = ("generator", "self")
+ORIGINS = {"call": "the case: call", "case: settings": "the case: settings"}  # in a reader's words
 
 
 def settings_of(study, role: str) -> dict[str, dict]:
@@ -40,7 +41,28 @@ def settings_rows(study) -> list[dict]:
 def _cell(cell: dict | None) -> dict:
     if cell is None:
         return {"value": "not stated", "origin": ""}
-    return {"value": "none" if cell["value"] is None else str(cell["value"])[:300], "origin": cell["origin"]}
+    return {"value": "none" if cell["value"] is None else str(cell["value"])[:300], "origin": ORIGINS.get(cell["origin"], cell["origin"])}
+
+
+def configuration_rows(study) -> list[dict]:
+    """What the components' own configurations say, by `component.key`: as in `settings_rows`, those that differ first."""
+    sides = {role: dict(_configuration(study, role)) for role in ROLES}
+    rows = []
+    for key in dict.fromkeys([*sides["reference"], *sides["candidate"]]):
+        cells = [sides[role].get(key) for role in ROLES]
+        rows.append({"key": key, "cells": [_cell(cell) for cell in cells], "differs": None not in cells and cells[0]["value"] != cells[1]["value"]})
+    return sorted(rows, key=lambda row: not row["differs"])
+
+
+def _configuration(study, role: str):
+    from whydiff.evidence.surroundings.configurations import configurations
+
+    side, trace = study.lab.sides.get(role), study.lab.traces.get(role)
+    held = configurations(side.subject) if side is not None else (trace.producer.get("components") or {}) if trace is not None else {}
+    for component, entry in held.items() if isinstance(held, dict) else ():
+        for key, value in (entry.get("config") or {}).items() if isinstance(entry, dict) else ():
+            if not key.startswith("_"):
+                yield f"{component}.{key}", {"value": value, "origin": ""}
 
 
 def producers(study) -> list[dict]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 from whydiff.places import STAGES, stage_of, walk_key
-from whydiff.report.contents import STAGE_NAMES, WORDS, ranked, stages
+from whydiff.report.contents import ranked
+from whydiff.report.headline import headline
+from whydiff.report.stages import STAGE_NAMES, stages
 from whydiff.verdict import describe, share, where
 from whydiff.widgets.places import over_floor, shown
 
@@ -23,7 +25,7 @@ def board(study, *, blind: bool = False) -> dict:
             "headline": "", "summary": "", "first": None, "verdict": ""}  # fmt: skip
     if not blind:
         first = verdict["first_divergence"]
-        data |= {"headline": WORDS[verdict["verdict"]], "summary": verdict["summary"], "verdict": verdict["verdict"],
+        data |= {"headline": headline(study), "summary": verdict["summary"], "verdict": verdict["verdict"],
                  "first": first and {"stage": first["stage"], "probe": first["probe"], "step": first.get("step")}}  # fmt: skip
     return data
 
@@ -50,7 +52,7 @@ def some(items: list, most: int) -> list:
 
 def strip(study, verdict: dict, probes: dict) -> list[dict]:
     """The stages in pipeline order: how far each stands above the noise floor, what it adds, its causes and open ends."""
-    told = {entry["stage"]: entry for entry in stages(study)}
+    told = {entry.stage: entry for entry in stages(study)}
     causes = ranked(verdict["causes"])
     entries = []
     for stage in STAGES:
@@ -59,7 +61,7 @@ def strip(study, verdict: dict, probes: dict) -> list[dict]:
         rows, added = ([row for row in found if row.place.stage == stage] for found in (study.rows, study.added))
         elsewhere = [cause for cause in causes if cause["stage"] != stage and stage_of(cause["probe"], cause["module"]) == stage]
         entries.append({
-            "stage": stage, "name": STAGE_NAMES[stage], "state": told[stage]["state"], "sign": told[stage]["sign"], "word": told[stage]["word"],
+            "stage": stage, "name": STAGE_NAMES[stage], "state": told[stage].state, "sign": told[stage].sign, "word": told[stage].word,
             "tensors": len(rows), "times": _largest(rows), "stands": any(row.stands_out for row in rows), "adds": _largest(added),
             "unmeasured": any(row.difference is None for row in rows), "probes": [name for name, probe in probes.items() if probe["stage"] == stage],
             "causes": [_cause(cause) for cause in causes if cause["stage"] == stage],

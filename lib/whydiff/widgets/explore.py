@@ -61,6 +61,6 @@ def still_of(study) -> str:
 
 
 def board_rows(study) -> list[tuple[str, str, str, str]]:
-    from whydiff.report.contents import stages
+    from whydiff.report.stages import stages
 
-    return [(entry["sign"], entry["name"], entry["word"], ", ".join(entry["causes"])) for entry in stages(study)]
+    return [(entry.sign, entry.name, entry.word, ", ".join(entry.causes)) for entry in stages(study)]

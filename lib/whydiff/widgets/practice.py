@@ -13,7 +13,7 @@ from collections.abc import Callable
 from whydiff.causes.table import CAUSES
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.places import STAGES
-from whydiff.report.contents import STAGE_NAMES
+from whydiff.report.stages import STAGE_NAMES
 from whydiff.widgets import stills
 from whydiff.widgets.exhibit import Exhibit
 from whydiff.widgets.round import LEVELS

@@ -15,7 +15,8 @@ from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.readers import comfyui, fastvideo, folder, pictures, sglang
 from whydiff.evidence.traces.archives import is_archive
 from whydiff.evidence.traces.files import IMAGES, TENSORS, existing, is_trace
-from whydiff.evidence.traces.trace import Trace, read_trace
+from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.trace import Trace
 
 READERS: tuple[ModuleType, ...] = (sglang, fastvideo, comfyui, pictures, folder)  # the first that matches is taken
 
@@ -70,7 +71,7 @@ def read_evidence(path) -> Trace:
 def ranks_in(path: pathlib.Path) -> dict[int, pathlib.Path]:
     """{rank: its trace} in the folder of a parallel run; empty for anything else."""
     return {int(found[1]): folder for folder in (sorted(path.iterdir()) if path.is_dir() else [])
-            if is_trace(folder) and (found := re.search(r"rank[-_=]?(\d+)", folder.name))}  # fmt: skip
+            if is_trace(folder) and (found := re.search(r"rank[-_=]?([0-9]{1,6})", folder.name))}  # fmt: skip
 
 
 def read_ranks(folders: dict[int, pathlib.Path]) -> Trace:

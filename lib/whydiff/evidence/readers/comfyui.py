@@ -7,14 +7,15 @@ sampler does with it stands in the options: `pooled_output`, `reference_latents`
 
 from __future__ import annotations
 
-import json
 import pathlib
 
 import torch
 
+from whydiff import limits
 from whydiff.errors import Trouble
 from whydiff.evidence.readers import graphs
 from whydiff.evidence.traces.files import load_plain, read_tensors
+from whydiff.evidence.traces.strangers import json_of, reading
 from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
@@ -50,9 +51,10 @@ def _latent(path: pathlib.Path) -> Trace:
     trace = Trace(producer={"package": "comfyui", "notes": [
         f"an older .latent, whose values were divided by {SD_SCALE} as LoadLatent does"] if old else []})  # fmt: skip
     trace.add(Event(Place("vae_latents"), held["latent_tensor"].float() / SD_SCALE if old else held["latent_tensor"]))
-    with safe_open(path, "pt") as file:
+    with reading(path, "a .latent that can be read"), safe_open(path, "pt") as file:
         prompt = (file.metadata() or {}).get("prompt")
     trace.settings = graphs.settings(_json(prompt)) if prompt else {}
+    limits.check_values(trace.settings, path)
     return trace
 
 
@@ -76,18 +78,18 @@ def _conditionings(path: pathlib.Path) -> Trace:
         trace.add(Event(Place("prompt_embeds", occurrence=number), tensor))
         for key, value in options.items():
             for index, part in enumerate(value if isinstance(value, (list, tuple)) else [value]):
-                probe = OPTIONS.get(key, key)
+                probe = OPTIONS.get(key, str(key))
                 if isinstance(part, torch.Tensor):
                     trace.add(Event(Place(probe, occurrence=number + index), part))
                 elif isinstance(part, (str, int, float, bool)):
-                    trace.settings[key] = part
-    trace.producer = {"package": "comfyui", "notes": notes, "options": sorted({key for _, options in entries for key in options})}
+                    trace.settings[str(key)] = part
+    trace.producer = {"package": "comfyui", "notes": notes, "options": sorted({str(key) for _, options in entries for key in options})}
     return trace
 
 
 def _json(text: str) -> dict:
     try:
-        held = json.loads(text)
-    except ValueError:
+        held = json_of(text, "its graph")
+    except Trouble:
         return {}
     return held if isinstance(held, dict) else {}

@@ -11,8 +11,10 @@ import json
 import pathlib
 import re
 
+from whydiff import limits
 from whydiff.errors import Trouble
 from whydiff.evidence.traces.figured import Figured
+from whydiff.evidence.traces.strangers import lines_of
 from whydiff.evidence.traces.trace import Trace
 from whydiff.places import Place
 
@@ -24,11 +26,11 @@ _FIGURES = ("abs_mean", "sum", "min", "max", "mean", "std")
 def matches(path: pathlib.Path) -> bool:
     if not path.is_file() or path.suffix.lower() not in (".jsonl", ".json"):
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = file.readline(1 << 16)
     try:
         line = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(line, dict) and {"module", "tensor", "step"} <= line.keys()
 
@@ -36,24 +38,24 @@ def matches(path: pathlib.Path) -> bool:
 def read(path: pathlib.Path) -> Trace:
     """Every line as a place with figures. Raises Trouble for a damaged line; the last one may be cut short."""
     trace, seen, bad = Trace(), collections.Counter(), 0
-    texts = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, text in enumerate(texts, 1):
-        if not text.strip():
-            continue
+    for number, text, ended in lines_of(path):
+        limits.PLACES.check(len(trace.figures), path)
         try:
             line = json.loads(text)
             place = _place(line)
-            figures = {_NAMES.get(name, name): line[name] for name in _FIGURES if isinstance(line.get(name), (int, float))}
+            figures = {_NAMES.get(name, name): float(line[name]) for name in _FIGURES if isinstance(line.get(name), (int, float))}
             shape = tuple(int(n) for n in line["shape"]) if isinstance(line.get("shape"), list) else None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            if number == len(texts):  # killed while it wrote this line
+            again = Place(place.probe, place.step, occurrence=seen[place], module=place.module)
+            entry = Figured(again, figures, shape, _dtype(line), component="transformer")
+            _ = entry.tensor  # a shape that no tensor has
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError):
+            if not ended:  # killed while it wrote this line
                 trace.complete = False
                 break
             raise Trouble(f"{path}, line {number}: no line of an activation trace. Remove it to read the others.") from None
         bad += sum(str(value).startswith("<error") for value in line.values())
-        again = Place(place.probe, place.step, occurrence=seen[place], module=place.module)
         seen[place] += 1
-        trace.figures[again] = Figured(again, figures, shape, _dtype(line), component="transformer")
+        trace.figures[again] = entry
     trace.producer = {"package": "fastvideo", "notes": list(_notes(trace, bad))}
     return trace
 
@@ -63,6 +65,7 @@ def _place(line: dict) -> Place:
     label = re.sub(r"[\[\].]+", "/", str(line["tensor"])).strip("/").removeprefix("out").strip("/")
     probe = "modules" if label in ("", "0") else f"modules/{label}"
     step = line["step"]
+    limits.STEP.check(step or 0, "step")
     return Place(probe, None if step is None else int(step), module=f"transformer/{line['module']}")
 
 

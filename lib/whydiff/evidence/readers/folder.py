@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import pathlib
 
-from whydiff.errors import Trouble
+from whydiff import limits
 from whydiff.evidence.readers.names import place_of
 from whydiff.evidence.traces.files import IMAGES, TENSORS, read_tensors
+from whydiff.evidence.traces.strangers import inside, json_file
 from whydiff.evidence.traces.trace import Event, Trace
 
 NAME, WHAT = "folder", f"a file or a folder of {', '.join(TENSORS)} and .json settings"
-MOST = 10_000  # files; beyond, somebody named the wrong folder
 
 
 def matches(path: pathlib.Path) -> bool:
@@ -30,9 +29,9 @@ def _files(path: pathlib.Path):
 def read(path: pathlib.Path) -> Trace:
     """Every tensor under the place that its file's name (and its key in the file) means. Raises Trouble for unreadable files."""
     trace, seen, unread = Trace(), collections.Counter(), []
-    for number, file in enumerate(_files(path)):
-        if number >= MOST:
-            raise Trouble(f"{path}: more than {MOST} files. Name the folder of one run.")
+    for number, file in enumerate(_files(path), 1):
+        limits.FILES.check(number, f"{path} (name the folder of one run)")
+        inside(file, path if path.is_dir() else path.parent)
         if file.suffix.lower() == ".json":
             trace.settings |= _settings(file, unread)
             continue
@@ -49,10 +48,7 @@ def read(path: pathlib.Path) -> Trace:
 
 def _settings(file: pathlib.Path, unread: list[str]) -> dict:
     """The plain values of a JSON object; a list of numbers or a nested object is no setting."""
-    try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise Trouble(f"{file}: not JSON that can be read ({error}).") from None
+    held = json_file(file)
     plain = {k: v for k, v in held.items() if isinstance(v, (str, int, float, bool))} if isinstance(held, dict) else {}
     if not plain:
         unread.append(file.name)

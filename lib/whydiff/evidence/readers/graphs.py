@@ -11,6 +11,8 @@ INPUTS = {
     "start_at_step": "start_at_step", "end_at_step": "end_at_step", "weight_dtype": "dtype", "stop_at_clip_layer": "clip_skip",
 }  # fmt: skip
 TEXTS = ("positive", "negative")
+MOST_VALUES = 100  # of one name that are told
+FARTHEST = 64  # nodes between a sampler and its text
 
 
 def settings(graph: dict) -> dict:
@@ -21,7 +23,7 @@ def settings(graph: dict) -> dict:
         for name, value in node["inputs"].items():
             if name in INPUTS and isinstance(value, (str, int, float, bool)):
                 held = found.setdefault(INPUTS[name], [])
-                if value not in held:
+                if value not in held and len(held) < MOST_VALUES:
                     held.append(value)
         for name in TEXTS:
             text = _text(nodes, node["inputs"].get(name))
@@ -30,12 +32,15 @@ def settings(graph: dict) -> dict:
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
-def _text(nodes: dict, link, depth: int = 0) -> str | None:
-    """The text at the other end of a link, through whatever nodes lie between."""
-    node = nodes.get(str(link[0])) if isinstance(link, list) and link else None
-    if node is None or depth > 16:
+def _text(nodes: dict, link, seen: set[str] | None = None) -> str | None:
+    """The text at the other end of a link, through whatever nodes lie between, each looked at once."""
+    seen = set() if seen is None else seen
+    name = str(link[0]) if isinstance(link, list) and link else ""
+    node = None if name in seen or len(seen) > FARTHEST else nodes.get(name)
+    if node is None:
         return None
+    seen.add(name)
     for name in ("text", "prompt", "clip_l", "t5xxl"):
         if isinstance(node["inputs"].get(name), str):
             return node["inputs"][name]
-    return next((text for value in node["inputs"].values() if (text := _text(nodes, value, depth + 1)) is not None), None)
+    return next((text for value in node["inputs"].values() if (text := _text(nodes, value, seen)) is not None), None)

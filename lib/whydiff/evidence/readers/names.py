@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from whydiff import limits
 from whydiff.places import STAGE_OF_PROBE, Place, family
 
 # Other frameworks' words for probes of the contract.
@@ -17,8 +18,8 @@ ALIASES = {
     "vae_output": "decoded", "frames": "image", "images": "image", "video": "image", "output_image": "image",
 }  # fmt: skip
 # `step_003_...`, `..._step12`, `t07-latents`, `latents_3`: the step stands before or behind the name.
-_STEP = re.compile(r"(?:^|[_\-./\s\[])(?:denoising_?step|denoise_?step|timestep_?idx|step|iter|t|i)[_\-=]?(\d+)(?=$|[_\-./\s\]])", re.IGNORECASE)
-
+_STEP = re.compile(r"(?:^|[_\-./\s\[])(?:denoising_?step|denoise_?step|timestep_?idx|step|iter|t|i)[_\-=]?([0-9]{1,18})(?=$|[_\-./\s\]])",
+                   re.IGNORECASE)  # fmt: skip
 
 
 def place_of(name: str, step: int | None = None, rank: int | None = None) -> Place:
@@ -31,10 +32,11 @@ def place_of(name: str, step: int | None = None, rank: int | None = None) -> Pla
         step = int(found.group(1))
         name = name[: found.start()] + " " + name[found.end() :]
     words = re.sub(r"[\s\-\[\]]+", "_", name.strip()).strip("_./")
-    if step is None and (counted := re.fullmatch(r"(.+?)_(\d+)", words)) and _probe(counted.group(1)) in _PER_STEP:
+    if step is None and (counted := re.fullmatch(r"(.+?)_([0-9]{1,18})", words)) and _probe(counted.group(1)) in _PER_STEP:
         words, step = counted.group(1), int(counted.group(2))
-    if step is None and (counted := re.fullmatch(r"(\d+)_(.+)", words)) and _probe(counted.group(2)) in _PER_STEP:
+    if step is None and (counted := re.fullmatch(r"([0-9]{1,18})_(.+)", words)) and _probe(counted.group(2)) in _PER_STEP:
         words, step = counted.group(2), int(counted.group(1))
+    limits.STEP.check(step or 0, repr(name))
     probe = _probe(words)
     if family(probe) in STAGE_OF_PROBE:
         return Place(probe, step, rank=rank)

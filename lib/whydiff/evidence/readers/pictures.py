@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
 
 import torch
 
+from whydiff import limits
 from whydiff.errors import Trouble
 from whydiff.evidence.readers import graphs
-from whydiff.evidence.traces.files import IMAGES, read_image
+from whydiff.evidence.traces.files import IMAGES
+from whydiff.evidence.traces.image_file import picture, read_frames
+from whydiff.evidence.traces.strangers import json_of, reading, regular
 from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import Place
 
@@ -32,32 +34,20 @@ def read(path: pathlib.Path) -> Trace:
         trace = Trace(producer={"notes": notes})
         trace.add(Event(Place("image"), image, component="8 bit"))
         return trace
-    from PIL import Image
-
     trace = Trace()
-    trace.add(Event(Place("image"), _frames(path), component="8 bit"))
-    with Image.open(path) as picture:
-        lossy = picture.format in ("JPEG", "MPO") or (picture.format == "WEBP" and not _lossless(path))
-        trace.settings = written(picture)
-        trace.producer = {"notes": [f"{picture.format} loses detail: the picture is not what the pipeline put out"] if lossy else []}
-        trace.producer |= {"image_format": picture.format, "mode": picture.mode}
+    trace.add(Event(Place("image"), read_frames(path), component="8 bit"))
+    with picture(path) as opened:
+        lossy = opened.format in ("JPEG", "MPO") or (opened.format == "WEBP" and not _lossless(path))
+        trace.settings = written(opened)
+        trace.producer = {"notes": [f"{opened.format} loses detail: the picture is not what the pipeline put out"] if lossy else []}
+        trace.producer |= {"image_format": opened.format, "mode": opened.mode}
+    limits.check_values(trace.settings, path)
     return trace
 
 
-def _frames(path: pathlib.Path) -> torch.Tensor:
-    """(1, H, W, C) of a picture, (1, F, H, W, C) of an animated one."""
-    from PIL import Image, ImageSequence
-
-    from whydiff.measure.pictures import to_image
-
-    with Image.open(path) as picture:
-        if getattr(picture, "n_frames", 1) == 1:
-            return read_image(path)
-        return torch.stack([to_image(frame.convert("RGB"))[0][0] for frame in ImageSequence.Iterator(picture)])[None]
-
-
 def _lossless(path: pathlib.Path) -> bool:
-    return b"VP8L" in path.read_bytes()[:64]
+    with path.open("rb") as file:
+        return b"VP8L" in file.read(64)
 
 
 def written(picture) -> dict:
@@ -65,14 +55,21 @@ def written(picture) -> dict:
     graph = picture.info.get("prompt")
     if isinstance(graph, str) and graph.lstrip().startswith("{"):
         try:
-            return graphs.settings(json.loads(graph))
-        except ValueError:
+            return graphs.settings(json_of(graph, "its graph"))
+        except Trouble:
             return {}
     try:
         from sd_parsers import ParserManager
     except ImportError:
         return {}
-    found = ParserManager().parse(picture)
+    try:
+        return _parsed(ParserManager().parse(picture))
+    except Exception:  # text that only looks like a known program's: there are the pixels still
+        return {}
+
+
+def _parsed(found) -> dict:
+    """The settings that sd-parsers found, under our names."""
     if found is None:
         return {}
     settings: dict = {}
@@ -101,18 +98,19 @@ def _film(path: pathlib.Path) -> tuple[torch.Tensor, list[str]]:
         import av
     except ImportError:
         raise Trouble(f"{path}: reading films takes PyAV. Run pip install av, or export the frames as PNG files.") from None
-    try:
-        with av.open(str(path)) as film:
-            stream = film.streams.video[0]
-            colours = stream.codec_context
-            frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in film.decode(stream)]
-            words = f"{colours.name}, {colours.pix_fmt}, colour range {_RANGES.get(int(colours.color_range or 0), 'not stated')}"
-    except (av.error.FFmpegError, IndexError, ValueError, OSError) as error:
-        raise Trouble(f"{path}: not a film that can be read ({error}).") from None
+    with reading(path, "a film that can be read", "Export the frames as PNG files."), av.open(str(regular(path))) as film:
+        stream = film.streams.video[0]
+        colours = stream.codec_context
+        frames = []
+        for frame in film.decode(stream):
+            limits.FRAMES.check((len(frames) + 1) * frame.width * frame.height, path)
+            frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+        words = f"{colours.name}, {colours.pix_fmt}, colour range {_RANGES.get(int(colours.color_range or 0), 'not stated')}"
     if not frames:
         raise Trouble(f"{path}: holds no frame.")
     notes = [f"{len(frames)} frames, {words}; a codec loses detail, so small differences of pixels are its own"]
-    return torch.stack(frames)[None].float() / 255, notes
+    with reading(path, "a film that can be read", "Its frames have several sizes."):
+        return torch.stack(frames)[None].float() / 255, notes
 
 
 _RANGES = {1: "16 to 235 (limited)", 2: "0 to 255 (full)"}

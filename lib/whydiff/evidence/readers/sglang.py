@@ -9,12 +9,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pathlib
+import re
 
 import torch
 
+from whydiff import limits
 from whydiff.errors import Trouble
 from whydiff.evidence.readers.names import place_of
 from whydiff.evidence.traces.files import load_plain
+from whydiff.evidence.traces.strangers import inside
 from whydiff.evidence.traces.trace import Event, Trace
 from whydiff.places import STAGE_OF_PROBE, Place, family
 
@@ -29,26 +32,28 @@ def matches(path: pathlib.Path) -> bool:
 
 
 def _files(path: pathlib.Path):
-    return (file for file in sorted(path.rglob("*.pt")) if "___" in file.stem and "name=" in file.stem)
+    return (file for file in sorted(path.rglob("*.pt")) if "___" in file.stem and tags(file).get("name"))
 
 
 def read(path: pathlib.Path) -> Trace:
     """Every dumped tensor, in the order of `dump_index`, with its step and rank. Raises Trouble for a file that is damaged."""
-    files = sorted(_files(path), key=lambda file: (int(tags(file).get("rank", 0)), int(tags(file).get("dump_index", 0))))
+    files = sorted(_files(path), key=lambda file: (_number(tags(file).get("rank")), _number(tags(file).get("dump_index"))))
+    limits.FILES.check(len(files), path)
     if not files:
         raise Trouble(f"{path} holds no file of SGLang's dumper (step=..___rank=..___dump_index=..___name=...pt).")
-    ranks = sorted({int(tags(file).get("rank", 0)) for file in files})
+    ranks = sorted({_number(tags(file).get("rank")) for file in files})
     trace, seen, notes, meta = Trace(), collections.Counter(), [], {}
     for file in files:
         found = tags(file)
         if found["name"].startswith(_PARAMETERS):
             continue
-        held = load_plain(file)
+        held = load_plain(inside(file, path))
         if isinstance(held, dict) and "value" in held:
-            meta |= {k: v for k, v in dict(held.get("meta") or {}).items() if k not in found and isinstance(v, (str, int, float, bool))}
+            told = held.get("meta") if isinstance(held.get("meta"), dict) else {}
+            meta |= {k: v for k, v in told.items() if k not in found and isinstance(v, (str, int, float, bool))}
             held = held["value"]
         for key, tensor in _tensors(held):
-            place = _place(found, key, int(found.get("rank", 0)) if len(ranks) > 1 else None)
+            place = _place(found, key, _number(found.get("rank")) if len(ranks) > 1 else None)
             trace.add(Event(dataclasses.replace(place, occurrence=seen[place]), tensor))
             seen[place] += 1
     if len(ranks) > 1:
@@ -60,7 +65,7 @@ def read(path: pathlib.Path) -> Trace:
 def _place(found: dict[str, str], key: str, rank: int | None) -> Place:
     """Where a tensor was dumped: a probe of the contract by its name, otherwise a module with its further tags (`layer_id=3`)."""
     step = found.get("step", found.get("forward_pass_id", ""))
-    step = int(step) if step.isdigit() else None
+    step = _number(step) if re.fullmatch("[0-9]+", step) else None
     name = found["name"]
     if name.startswith(_HOOKED):
         return Place("modules", step, module=".".join(part for part in (name.removeprefix(_HOOKED), key) if part), rank=rank)
@@ -74,6 +79,13 @@ def _place(found: dict[str, str], key: str, rank: int | None) -> Place:
 def tags(file: pathlib.Path) -> dict[str, str]:
     """`a=1___b=2.pt` -> {"a": "1", "b": "2"}."""
     return dict(part.split("=", 1) for part in file.stem.split("___") if "=" in part)
+
+
+def _number(text: str | None) -> int:
+    """Of a tag; 0 where there is none, or no number that counts something."""
+    number = int(text) if text and re.fullmatch("[0-9]{1,99}", text) else 0
+    limits.STEP.check(number, "a step, rank or index")
+    return number
 
 
 def _tensors(held):

@@ -13,12 +13,15 @@ import re
 
 import numpy as np
 
+from whydiff import limits
 from whydiff.errors import Trouble
+from whydiff.evidence.traces.strangers import regular
 from whydiff.formulas.moving_average import SMOOTHING, unsmoothed
 
 # `37%|███▋      | 10/27 [03:54<05:58, 21.10s/it]`; a bar of unknown length has no total and is no denoising loop.
-BAR = re.compile(r"(\d+)/(\d+) \[((?:\d+:)?\d+:\d+)<[^,\]]*, +([\d.]+)(s/[A-Za-z]+|[A-Za-z]+/s)")
-COUNT = re.compile(r"(?P<label>[^\r\n|]*?)\s*\d{1,3}%\|[^|]*\|\s*$")
+BAR = re.compile(r"(?<![0-9])([0-9]{1,9})/([0-9]{1,9}) \[((?:[0-9]{1,6}:)?[0-9]{1,6}:[0-9]{1,6})<[^,\]]{0,40}, {1,9}"
+                 r"([0-9]{1,15}(?:\.[0-9]{0,15})?)(s/[A-Za-z]{1,40}|[A-Za-z]{1,40}/s)")  # fmt: skip
+LONGEST = 2000  # characters of a line that may be one bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +63,9 @@ def read_step_times(path, steps: int | None = None, smoothing: float = SMOOTHING
     Raises Trouble where there is neither a bar nor a list of numbers.
     """
     path = pathlib.Path(path)
+    limits.LOG.check(regular(path).stat().st_size, path)
     try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise Trouble(f"{path}: the log cannot be read ({error.strerror}).") from None
     found = bars(text)
@@ -76,14 +80,14 @@ def bars(text: str) -> list[Bar]:
     found: list[Bar] = []
     running: dict[tuple[str, int], Bar] = {}
     for piece in re.split(r"[\r\n]|(?<=\])", text):  # a bar written by a pipe has no \r between two updates
+        piece = piece[-LONGEST:]
         match = BAR.search(piece)
         if match is None:
             continue
         count, total = int(match[1]), int(match[2])
         if not 0 < count <= total:
             continue
-        head = COUNT.search(piece[: match.start()])
-        label = head["label"].strip() if head else ""
+        label = _label(piece[: match.start()])
         bar = running.get((label, total))
         if bar is None or count < bar.counts[-1]:
             bar = running[label, total] = Bar(label, total, [], [], [], [])
@@ -99,6 +103,13 @@ def bars(text: str) -> list[Bar]:
         bar.shown.append(value)
         bar.rounding.append(half)
     return [bar for bar in found if np.isfinite(bar.shown).all()]
+
+
+def _label(head: str) -> str:
+    """`Denoising:` of `INFO | Denoising:  37%|███▋      | `; nothing where there is no bar."""
+    before, *bar = head.rstrip().rsplit("|", 2)
+    share = re.search("[0-9]{1,3}%$", before) if len(bar) == 2 and not bar[1] else None
+    return before[: share.start()].rpartition("|")[2].strip() if share else ""
 
 
 def from_bar(bar: Bar, smoothing: float = SMOOTHING, notes=()) -> StepTimes:
@@ -139,7 +150,7 @@ def _from_list(text: str, path) -> StepTimes:
     try:
         words = json.loads(bare) if bare.lstrip().startswith("[") else bare.replace(",", " ").split()
         values = [float(word) for word in words]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise Trouble(f"{path} holds neither a tqdm bar (such as `10/27 [03:54<05:58, 21.10s/it]`) nor a list of seconds.") from None
     if not values or not all(np.isfinite(values)) or min(values) < 0:
         raise Trouble(f"{path}: step times are numbers of 0 or more, in seconds; at least one is needed.")

@@ -12,7 +12,7 @@ import torch
 from whydiff import taps
 from whydiff.evidence.recording.functions import functions_of
 from whydiff.evidence.traces.trace import Event, Trace
-from whydiff.evidence.traces.trace_writer import TraceWriter
+from whydiff.evidence.traces.trace_writer import Held, TraceWriter
 from whydiff.places import Place, stage_of
 
 NOTHING = object()  # what a `substitute` returns to leave an argument out
@@ -64,7 +64,8 @@ class Recorder:
         place = Place(name, step, branch, self._seen[key], module)
         self._seen[key] += 1
         own = tensor.detach()
-        event = Event(place, own.to("cpu", copy=True), device or str(own.device), component)
+        held = self.copy_of(own)
+        event = Event(place, held.tensor, device or str(own.device), component, held=held)
         if self.in_memory:
             self.trace.add(event)
         given = self._instead(place, tensor, event)
@@ -73,6 +74,10 @@ class Recorder:
             self.writer.write(event)
         self.note_embeds(name, given)
         return given
+
+    def copy_of(self, own: torch.Tensor) -> Held:
+        """A copy in the machine's memory."""
+        return Held(own.to("cpu", copy=True))
 
     @property
     def running(self) -> int | None:

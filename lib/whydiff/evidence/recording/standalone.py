@@ -22,6 +22,8 @@ import torch
 
 from whydiff import taps
 from whydiff.errors import Trouble
+from whydiff.evidence.recording.behind import Behind, megabytes
+from whydiff.evidence.recording.copies import Copies
 from whydiff.evidence.recording.injection import Injection
 from whydiff.evidence.recording.later import Networks, watching
 from whydiff.evidence.recording.recorder import Recorder
@@ -29,10 +31,13 @@ from whydiff.evidence.surroundings.configurations import configurations
 from whydiff.evidence.surroundings.environment import environment
 from whydiff.evidence.surroundings.fingerprint import RECORDS, code_fingerprint, package_version
 from whydiff.evidence.traces.trace import Event
-from whydiff.evidence.traces.trace_writer import LEVELS, TraceWriter
+from whydiff.evidence.traces.trace_writer import LEVELS, Held, TraceWriter
 
 VARIABLE = "WHYDIFF_RECORD"
-_OPTIONS = {"level": "WHYDIFF_LEVEL", "modules": "WHYDIFF_MODULES", "inject": "WHYDIFF_INJECT", "at": "WHYDIFF_INJECT_AT"}
+_OPTIONS = {"level": "WHYDIFF_LEVEL", "modules": "WHYDIFF_MODULES", "inject": "WHYDIFF_INJECT", "at": "WHYDIFF_INJECT_AT",
+            "queue": "WHYDIFF_QUEUE", "when_full": "WHYDIFF_WHEN_FULL"}  # fmt: skip
+QUEUE = 1024  # MB of tensors that may wait to be written
+WHEN_FULL = ("wait", "drop")
 
 _switched_on = False
 _IMAGE = ("image", None, None, None)  # as the recorder counts occurrences
@@ -42,9 +47,12 @@ class FileRecorder(Recorder):
     """A recorder that keeps nothing in memory. The folder is made when the first tensor is seen: a process that shows none leaves
     nothing behind. Where the folder is taken (by another process, or an earlier run), the next free name is used."""
 
-    def __init__(self, out, *, level: str = "full", modules=(), inject=None, at=()):
+    def __init__(self, out, *, level: str = "full", modules=(), inject=None, at=(), queue=QUEUE, when_full: str = "wait"):
         if level not in LEVELS:
             raise Trouble(f"level {level!r} is not known. Use {' or '.join(LEVELS)}.")
+        if when_full not in WHEN_FULL:
+            raise Trouble(f"when_full {when_full!r} is not known. Use {' or '.join(WHEN_FULL)}.")
+        self.limit, self.waits = megabytes(queue), when_full == "wait"
         injection = Injection(inject, at) if inject else None
         super().__init__(modules=_list(modules), substitute=injection, in_memory=False, notes=True)
         self.out, self.level, self.injection = str(out), level, injection
@@ -52,6 +60,8 @@ class FileRecorder(Recorder):
         self.shown: dict[str, tuple] = {}  # by name: the step, and a weak reference to what the run went on with
         self.learnt: dict[str, dict] = {"producer": {}, "settings": {}}
         self.file: TraceWriter | None = None
+        self.behind: Behind | None = None
+        self.copies = Copies()
         self.given_up = False
         self.writer = self  # `write` opens the file
 
@@ -69,12 +79,24 @@ class FileRecorder(Recorder):
 
     def write(self, event: Event) -> None:
         try:
-            if self.file is None or self.file.pid != os.getpid():  # a forked child writes a trace of its own
+            if self.file is None or self.file.pid != os.getpid():
                 self.file = self._opened()
-            self.file.write(event)
-        except OSError as error:  # a full disk ends the recording, not the program that is recorded
-            self.given_up = True
-            print(f"whydiff_tap: cannot write to {self.out} ({error}); nothing more is recorded", file=sys.stderr, flush=True)
+                self.behind = Behind(self.file, self.limit, self.waits, self._give_up)
+            self.behind.put(event)
+        except OSError as error:
+            self._give_up(error)
+
+    def copy_of(self, own: torch.Tensor) -> Held:
+        """A forked child writes a trace of its own, and shares no copy with its parent's."""
+        if self.file is not None and self.file.pid != os.getpid():
+            self.copies = Copies()
+        # What is put in its place may depend on the values.
+        return super().copy_of(own) if self.substitute is not None else self.copies.of(own)
+
+    def _give_up(self, error: Exception) -> None:
+        """A full disk ends the recording, not the program that is recorded."""
+        self.given_up = True
+        print(f"whydiff_tap: cannot write to {self.out} ({error}); nothing more is recorded", file=sys.stderr, flush=True)
 
     def _opened(self) -> TraceWriter:
         rank = os.environ.get("RANK", "0")
@@ -82,7 +104,7 @@ class FileRecorder(Recorder):
         folder, number = wanted, 1
         while True:
             with contextlib.suppress(Trouble, FileExistsError):
-                writer = TraceWriter(folder, level=self.level, hurry=True, producer=_producer(), injection=self.injection and self.injection.head(),
+                writer = TraceWriter(folder, level=self.level, producer=_producer(), injection=self.injection and self.injection.head(),
                                      environment=environment() | {"rank": int(rank) if rank.isdigit() else 0, "pid": os.getpid()})  # fmt: skip
                 break
             number += 1
@@ -125,27 +147,42 @@ class FileRecorder(Recorder):
         with self.lock:
             if self.file is None or self.file.pid != os.getpid():
                 return
-            self.file.finish(absent=self.trace.absent, injection=self.injection and self.injection.to_dict(), complete=complete, **self.learnt)
-            self.file.close()
-            self.file = None
+            self.behind.end()
+            try:
+                self._last_lines(complete)
+            except OSError as error:
+                self._give_up(error)
+            self.file = self.behind = None
+
+    def _last_lines(self, complete: bool) -> None:
+        if self.given_up:  # what was written stays, and is not called whole
+            self.file.abandon()
+            return
+        missing = self.behind.left_out
+        if missing:
+            print(f"whydiff_tap: {missing} tensors were left out, as more came than could be written", file=sys.stderr, flush=True)
+        self.file.finish(absent=self.trace.absent, injection=self.injection and self.injection.to_dict(),
+                         complete=complete and not missing, left_out=missing, **self.learnt)  # fmt: skip
+        self.file.close()
 
 
 @contextlib.contextmanager
-def recording(out, *, level: str = "full", modules=(), inject=None, at=()):
+def recording(out, **options):
     """Record every tap, network and diffusers pipeline that is called inside the context into the folder `out`.
 
     `level`: "full", or "fingerprint" for a sketch of each large tensor. `modules`: globs over `<component>/<dotted name>` whose
     outputs are recorded, too. `inject`: a trace folder whose tensors the run goes on with, `at` the places that globs name.
+    `queue`: MB of tensors that may wait to be written (1024), `when_full`: "wait", or "drop" those that find no place.
     """
-    recorder = FileRecorder(out, level=level, modules=modules, inject=inject, at=at)
+    recorder = FileRecorder(out, **options)
     with _finishing(recorder), taps.listening(recorder), watching(recorder):
         yield recorder
 
 
 @contextlib.contextmanager
-def record(subject, out, *, level: str = "full", modules=(), inject=None, at=()):
+def record(subject, out, **options):
     """As `recording`, of one thing: a diffusers pipeline, a callable with `components`, a network, or a mapping of networks."""
-    recorder = FileRecorder(out, level=level, modules=modules, inject=inject, at=at)
+    recorder = FileRecorder(out, **options)
     with _finishing(recorder), contextlib.ExitStack() as stack:
         if isinstance(subject, (torch.nn.Module, Mapping)):
             networks = Networks(recorder, stack)

@@ -21,6 +21,7 @@ from whydiff.evidence.remote.hooks import Hooks
 from whydiff.evidence.remote.objects import HostCodec
 from whydiff.evidence.remote.wire import Gone, Link
 from whydiff.evidence.sides import loading
+from whydiff.evidence.sides.as_loaded import FilesAsLoaded
 from whydiff.evidence.sides.runnable import RunnableSide
 from whydiff.evidence.surroundings.environment import environment
 from whydiff.places import Place
@@ -92,10 +93,15 @@ class Host:
         self.link = Link(connection, self.codec, lambda kind, value: getattr(self, f"do_{kind}")(value), leads=False)
         self.described = described.Described(pathlib.Path(folder), self.codec)
         self.side: RunnableSide | None = None
+        self.memory = self.files = None  # of the side as it was loaded
 
     def do_load(self, told: dict) -> dict:
-        """Import the side's file and call its function. Answers with what the parent's twin of the side is made of."""
-        subject = loading.build(pathlib.Path(told["path"]), told["function"], told["build"], told["role"])
+        """Import the side's file and call its function, or take what was made before. Answers with what the parent's twin of the
+        side is made of."""
+        if told["kept"]:
+            self.link.codec = self.codec = HostCodec()  # the parent that asks now knows of no earlier proxies
+            self.described = described.Described(self.described.folder, self.codec)
+        subject = self.side.subject if told["kept"] else loading.build(pathlib.Path(told["path"]), told["function"], told["build"], told["role"])
         self.side = RunnableSide(subject, told["call"], role=told["role"], name=told["name"], build=told["build"], entry=told["entry"])
         return {"subject": subject, "name": self.side.name, "environment": environment()}
 
@@ -109,6 +115,12 @@ class Host:
         return {"image": image and (image.tensor, image.component), "producer": trace.producer, "settings": trace.settings,
                 "calls": trace.calls, "encoders": trace.encoders, "global_draws": self.side.global_draws,
                 "weights": self.described.moved()}  # fmt: skip
+
+    def do_remember(self, folder: str):
+        self.memory, self.files = self.side.remember(), FilesAsLoaded(pathlib.Path(folder))
+
+    def do_put_back(self, _) -> bool:
+        return self.side.put_back(self.memory) and not self.files.changed()
 
     def do_identity(self, _):
         return self.side.identity()[:2]

@@ -20,12 +20,13 @@ class RemoteSide(RunnableSide):
     """The twin of a side that a child holds: `subject` and its components are proxies."""
 
     def __init__(self, python: pathlib.Path, path: pathlib.Path, function: str, call: dict[str, Any], *, role: str, name: str = "", build=None,
-                 entry: str = ""):  # fmt: skip
-        self.session = Session(Child(interpreter(python, role), role))
+                 entry: str = "", child: Child | None = None):  # fmt: skip
+        kept = child is not None  # what it has made already is called in another way
+        self.session = Session(child or Child(interpreter(python, role), role))
         told = self.session.ask("load", {"path": str(path), "function": function, "call": call, "role": role, "name": name,
-                                         "build": dict(build or {}), "entry": entry})  # fmt: skip
+                                         "build": dict(build or {}), "entry": entry, "kept": kept})  # fmt: skip
         super().__init__(told["subject"], call, role=role, name=told["name"], build=build, entry=entry)
-        self.environment = told["environment"]
+        self.environment, self.folder = told["environment"], path.parent
         self._sums: dict | None = None
 
     def _check_device(self) -> None:
@@ -39,8 +40,17 @@ class RemoteSide(RunnableSide):
     def _components(self) -> dict[str, Any]:
         return super().components
 
+    def left(self) -> Child:
+        return self.session.child
+
+    def remember(self) -> None:
+        self.session.ask("remember", str(self.folder))
+
+    def put_back(self, memory: None) -> bool:
+        return self.session.ask("put_back")
+
     def identity(self) -> tuple:
-        return *self.session.ask("identity"), self.environment["versions"]
+        return self.known_identity or (*self.session.ask("identity"), self.environment["versions"])
 
     def checksums(self) -> dict[str, tuple[float, float]]:
         now = self.session.ask("checksums")

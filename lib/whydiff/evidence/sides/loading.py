@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from whydiff.evidence.case import Case, Live
 
 
-def load_side(case: Case, role: str) -> RunnableSide:
-    """The live side of a case: its entry loaded, its function called with `build`, here or in the interpreter that it names."""
+def load_side(case: Case, role: str, kept=None) -> RunnableSide:
+    """The live side of a case: its entry loaded, its function called with `build`, here or in the interpreter that it names.
+
+    `kept`: what an earlier side of the same entry, build and interpreter left (`RunnableSide.left`); nothing is loaded then.
+    """
     side = getattr(case, role)
     live: Live = side.live
     told = {"role": role, "name": side.name, "build": live.build, "entry": live.entry}
@@ -28,10 +31,10 @@ def load_side(case: Case, role: str) -> RunnableSide:
     path, function = _entry(case, live, role)
     if live.python is None:
         make = functools.partial(build, path, function, live.build, role)
-        return RunnableSide(make(), live.call, make=make, **told)
+        return RunnableSide(make() if kept is None else kept, live.call, make=make, **told)
     from whydiff.evidence.remote.side import RemoteSide
 
-    return RemoteSide(case.interpreter(live.python), path, function, live.call, **told)
+    return RemoteSide(case.interpreter(live.python), path, function, live.call, child=kept, **told)
 
 
 def _entry(case: Case, live: Live, role: str) -> tuple[pathlib.Path, str]:

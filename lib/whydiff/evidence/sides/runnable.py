@@ -17,7 +17,7 @@ import torch
 from whydiff.errors import Trouble, did_you_mean, where_raised
 from whydiff.evidence.floor import shaking
 from whydiff.evidence.recording.recorder import Recorder
-from whydiff.evidence.sides.memory import free_bytes
+from whydiff.evidence.sides.as_loaded import AsLoaded
 from whydiff.evidence.surroundings.checksums import checksums
 from whydiff.evidence.surroundings.configurations import configurations
 from whydiff.evidence.surroundings.environment import versions
@@ -40,7 +40,6 @@ SYNONYMS = {
 }
 
 
-HEADROOM = 1.25  # of a side's weights: what running them takes besides
 SIDE_MODULE = "whydiff_side_"  # how the modules of sides are called in sys.modules
 
 
@@ -61,6 +60,7 @@ class RunnableSide:
         self.unmatched: frozenset[int] = frozenset()  # what recorders of its runs are told: see Recorder
         self.resized: frozenset[str] = frozenset()
         self.guided_alone = False
+        self.known_identity: tuple | None = None  # where it was found out before
         self.global_draws: set[str] = set()  # the global generators that runs drew from
         # A generator that the call holds is used up by a run: each run begins with the state that the caller gave it.
         self._generators = [(held, held.get_state()) for held in _generators(self.call)]
@@ -86,6 +86,19 @@ class RunnableSide:
         """Let go of the side's models; whatever needs them next makes them again."""
         self._subject = None
         gc.collect()
+
+    def left(self):
+        """What a side of the same entry and build can be made of without loading; None where this one was given up."""
+        return self._subject
+
+    def remember(self) -> AsLoaded | None:
+        """What the side holds now, for `put_back` after it was run."""
+        return AsLoaded(self.subject)
+
+    def put_back(self, memory: AsLoaded | None) -> bool:
+        """False where something is left that cannot be put back, as far as this side can tell."""
+        memory.put_back()
+        return True
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -157,7 +170,7 @@ class RunnableSide:
 
     def identity(self) -> tuple:
         """Code, weights and configuration, and the versions of what runs them: equal for sides between which nothing differs."""
-        return code_fingerprint(self.subject), fingerprint(self.subject), versions()
+        return self.known_identity or (code_fingerprint(self.subject), fingerprint(self.subject), versions())
 
     def checksums(self) -> dict[str, tuple[float, float]]:
         """What a run may change behind one's back: weights, buffers and tensors of the call."""
@@ -220,15 +233,6 @@ class RunnableSide:
         return {"package": package, "version": package_version(package), "name": f"{module}.{kind.__qualname__}",
                 "code": code_fingerprint(self.subject), "entry": self.entry, "components": configurations(self.subject),
                 "build": {k: v if _plain(v) else str(v) for k, v in self.build.items()}}  # fmt: skip
-
-
-def leaves_room(side: RunnableSide) -> bool:
-    """Is there memory for another side as large as this one, which is loaded?"""
-    tensors = {t.data_ptr(): t for m in side.components.values() if isinstance(m, torch.nn.Module) for t in (*m.parameters(), *m.buffers())}
-    by_device: dict[torch.device, int] = {}
-    for tensor in tensors.values():
-        by_device[tensor.device] = by_device.get(tensor.device, 0) + tensor.numel() * tensor.element_size()
-    return all(held * HEADROOM < free_bytes(device) for device, held in by_device.items() if device.type != "meta")
 
 
 @contextlib.contextmanager

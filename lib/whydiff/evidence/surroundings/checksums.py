@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from whydiff.evidence.surroundings.offloaded import named_tensors
+
 
 def checksums(components: dict, call: dict) -> dict[str, tuple[float, float]]:
     """{name: (sum, sum of magnitudes)} in float64 of every parameter, buffer and tensor argument. One read, no copies."""
     found = {}
     for component, root in components.items():
         if isinstance(root, torch.nn.Module):
-            for name, tensor in (*root.named_parameters(), *root.named_buffers()):
+            for name, tensor in named_tensors(root):
                 found[f"{component}/{name}"] = _sums(tensor)
     for key, value in call.items():
         if isinstance(value, torch.Tensor):

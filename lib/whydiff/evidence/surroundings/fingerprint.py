@@ -18,6 +18,7 @@ from collections.abc import Mapping
 
 import torch
 
+from whydiff.evidence.surroundings.offloaded import named_tensors
 from whydiff.measure.tensors import raw_bytes
 
 DEPTH = 6
@@ -27,7 +28,8 @@ _PLAIN = (str, bytes, int, float, bool, complex, type(None))
 _IGNORED = {"_name_or_path", "_use_default_values", "_diffusers_version", "name_or_path", "_commit_hash", "_internal_dict",
             "_progress_bar_config", "training_step", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_always_called",
             "_non_persistent_buffers_set", "_is_full_backward_hook", "_parameters", "_buffers", "_modules", "__doc__",
-            "transformers_version", "_attn_implementation_autoset", "_load_state_dict_pre_hooks"}  # fmt: skip
+            "transformers_version", "_attn_implementation_autoset", "_load_state_dict_pre_hooks",
+            "_hf_hook", "_old_forward"}  # fmt: skip  (those two say where weights lie between calls: they are read as weights)
 
 
 @functools.cache
@@ -127,8 +129,8 @@ def _function(function, seen, depth) -> str:
 
 def tensor_fingerprint(tensor: torch.Tensor) -> str:
     """Values, dtype and memory layout of a tensor."""
-    raw = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(raw_bytes(raw)).hexdigest() if raw.numel() else ""
+    raw = tensor.detach() if tensor.is_meta else tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(raw_bytes(raw)).hexdigest() if raw.numel() and not raw.is_meta else ""
     return f"{tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {tensor.device} {digest}"
 
 
@@ -177,8 +179,7 @@ def _module(module: torch.nn.Module, seen: dict, depth: int) -> str:
     for name, inner in module.named_modules():
         own = {k: v for k, v in vars(inner).items() if k not in _IGNORED and not (k.startswith("_") and not v)}
         parts.append((name, _class_source(type(inner)), [(k, _walk(v, seen, min(depth - 1, 3))) for k, v in sorted(own.items())]))
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    return repr((parts, [(name, tensor_fingerprint(t)) for name, t in tensors]))
+    return repr((parts, [(name, tensor_fingerprint(t)) for name, t in named_tensors(module)]))
 
 
 def _tokenizer(value) -> str:

@@ -33,7 +33,7 @@ class Figured:
     def tensor(self) -> torch.Tensor:
         """On the meta device: as far as shape and type are known."""
         dtype = getattr(torch, self.dtype or "", COARSEST)
-        return torch.empty(self.shape or (), dtype=dtype, device="meta")
+        return torch.empty(self.shape or (), dtype=dtype if isinstance(dtype, torch.dtype) else COARSEST, device="meta")
 
     def to_line(self) -> dict:
         place = dataclasses.asdict(self.place)
@@ -43,10 +43,13 @@ class Figured:
 
 
 def from_line(line: dict, place: Place, about: dict) -> Figured | None:
-    """None for a line that holds no figure either. Raises ValueError for figures that are no numbers."""
+    """None for a line that holds no figure either. Raises ValueError, TypeError, OverflowError or RuntimeError (a shape that no tensor
+    has) for figures that are no numbers."""
     stats = line.get("stats")
     figures = {name: float(value) for name, value in stats.items() if value is not None} if isinstance(stats, dict) else {}
     if not figures:
         return None
     shape = None if line.get("shape") is None else tuple(int(n) for n in line["shape"])
-    return Figured(place, figures, shape, line.get("dtype"), **about)
+    entry = Figured(place, figures, shape, line.get("dtype"), **about)
+    _ = entry.tensor  # a shape that no tensor has is known here, and not where it is looked at
+    return entry

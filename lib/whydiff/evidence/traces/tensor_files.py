@@ -1,6 +1,6 @@
 """Tensors as bytes and as safetensors files, with torch and the standard library alone.
 
-The package `safetensors` writes them where it is installed. Reading takes one tensor at a time: another side's recording may
+The package `safetensors` would copy all of the bytes before it writes them. Reading takes one tensor at a time: another side's recording may
 be larger than memory.
 """
 
@@ -15,8 +15,8 @@ import torch
 
 _NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32", "I16": "int16",
           "I8": "int8", "U8": "uint8", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64"}  # fmt: skip
-_DTYPES = {code: getattr(torch, name) for code, name in _NAMES.items() if hasattr(torch, name)}
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+DTYPES = {code: getattr(torch, name) for code, name in _NAMES.items() if hasattr(torch, name)}
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 def plain_on_cpu(tensor: torch.Tensor, copy: bool = False) -> torch.Tensor:
@@ -48,18 +48,11 @@ def tensor_sha256(tensor: torch.Tensor) -> str:
     return hashlib.sha256(memory(tensor)).hexdigest()
 
 
-def save_tensors(tensors: dict[str, torch.Tensor], path) -> None:
-    """Write a safetensors file of contiguous tensors on the CPU that share no memory."""
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        save_plainly(tensors, path)
-    else:
-        save_file(tensors, path)
-
-
 def save_plainly(tensors: dict[str, torch.Tensor], path) -> None:
-    """The format itself: the length of a JSON header as 8 bytes, the header, then the tensors' bytes."""
+    """Write a safetensors file of contiguous tensors on the CPU, from where they lie.
+
+    The format: the length of a JSON header as 8 bytes, the header, then the tensors' bytes.
+    """
     header, start = {}, 0
     for key, tensor in tensors.items():
         end = start + tensor.numel() * tensor.element_size()
@@ -81,7 +74,7 @@ def read_tensor(path, key: str) -> torch.Tensor:
             entry = json.loads(file.read(length))[key]
             start, end = entry["data_offsets"]
             file.seek(8 + length + start)
-            data, dtype = bytearray(file.read(end - start)), _DTYPES[entry["dtype"]]
+            data, dtype = bytearray(file.read(end - start)), DTYPES[entry["dtype"]]
         except (struct.error, TypeError) as error:
             raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
     return torch.frombuffer(data, dtype=dtype).reshape(entry["shape"]) if data else torch.empty(entry["shape"], dtype=dtype)

@@ -8,16 +8,14 @@ whose line was written. Reading never runs code from a trace.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 
 import torch
 
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces import figured
-from whydiff.evidence.traces.archives import is_archive, unpacked
 from whydiff.evidence.traces.tensor_files import tensor_sha256
-from whydiff.measure.sketches import Moments, Sketch, deviation, moments, numbers, sketch_of
+from whydiff.measure.sketches import Moments, Sketch, deviation, looked_at, moments, numbers
 from whydiff.places import Place, walk_key
 
 
@@ -49,23 +47,26 @@ class Event:
     tensor: torch.Tensor
     device: str = "cpu"
     component: str | None = None
-
     injected: bool = False  # the run went on with another side's value
+    held: object = None  # what places that show one tensor share: see recording/copies.py
 
-    def to_line(self, stats: dict | None = None) -> dict:
-        """What a trace says of it, but for where its values lie."""
+    def to_line(self, facts: dict | None = None) -> dict:
+        """What a trace says of it, but for where its values lie. `facts`: those of its tensor, if they are known already."""
         place = dataclasses.asdict(self.place)
-        return {"probe": place.pop("probe"), **place, "component": self.component, "shape": list(self.tensor.shape),
-                "dtype": dtype_name(self.tensor), "device": self.device, "sha256": tensor_sha256(self.tensor),
-                "stats": stats or tensor_stats(self.tensor), **({"injected": True} if self.injected else {})}  # fmt: skip
+        return {"probe": place.pop("probe"), **place, "component": self.component, "device": self.device,
+                **(facts or facts_of(self.tensor)), **({"injected": True} if self.injected else {})}  # fmt: skip
 
-    def sketched_line(self) -> dict:
-        """The line of a fingerprint."""
-        values = numbers(self.tensor)
-        found = moments(values)
-        made = sketch_of(self.tensor, found)
-        stats = None if self.tensor.is_complex() else stats_of(found, made.norm, len(values))
-        return self.to_line(stats) | {"sketch": made.to_dict()}
+
+def facts_of(tensor: torch.Tensor, stats: dict | None = None) -> dict:
+    """What a line says of a tensor's values."""
+    return {"shape": list(tensor.shape), "dtype": dtype_name(tensor), "sha256": tensor_sha256(tensor), "stats": stats or tensor_stats(tensor)}
+
+
+def fingerprint_of(tensor: torch.Tensor) -> dict:
+    """As `facts_of`, and the sketch that stands for the values themselves."""
+    made, found = looked_at(tensor)
+    stats = None if tensor.is_complex() else stats_of(found, made.norm, tensor.numel())
+    return facts_of(tensor, stats) | {"sketch": made.to_dict()}
 
 
 @dataclasses.dataclass
@@ -163,136 +164,6 @@ class Trace:
 
     @classmethod
     def load(cls, folder) -> Trace:
+        from whydiff.evidence.traces.reading import read_trace
+
         return read_trace(folder)
-
-
-def read_trace(folder) -> Trace:
-    """The trace in `folder`. Raises Trouble for a missing, truncated or inconsistent one, naming the file and line."""
-    folder = pathlib.Path(folder)
-    if is_archive(folder):
-        with unpacked(folder) as inner:
-            return read_trace(inner)
-    path = folder / "trace.jsonl" if folder.is_dir() else folder
-    if not path.is_file():
-        raise Trouble(f"{path}: no trace there. A trace is a folder with trace.jsonl; `whydiff record` makes one.")
-    trace = Trace(complete=False)
-    files: dict[str, dict] = {}
-    whole = path.read_text(encoding="utf-8", errors="replace")
-    texts = whole.split("\n")
-    for number, text in enumerate(texts, 1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-        except ValueError:
-            if number == len(texts):  # killed while it wrote this line: everything before it is there
-                break
-            raise Trouble(f"{path}, line {number}: not JSON (a recording cut short?). "
-                          "Remove that line to read what was written before it.") from None  # fmt: skip
-        if not isinstance(line, dict):
-            raise Trouble(f"{path}, line {number}: expected an object, found {type(line).__name__}.")
-        if "probe" in line:
-            _read_event(trace, line, path, number, files)
-        else:
-            _read_about(trace, line, f"{path}, line {number}")
-    return trace
-
-
-def _read_about(trace: Trace, line: dict, where: str) -> None:
-    """A line about the whole recording."""
-    if "schema" in line:
-        if line["schema"] != 1:
-            raise Trouble(f"{where}: schema {line['schema']!r}; this whydiff reads schema 1.")
-        trace.producer, trace.settings, trace.environment = (
-            line.get(k) if isinstance(line.get(k), dict) else {} for k in ("producer", "settings", "environment"))  # fmt: skip
-    if "floor" in line:
-        trace.floor = _floor(line["floor"], where)
-    elif "absent" in line:
-        trace.absent = _absent(line["absent"], where)
-    elif "complete" in line:
-        trace.complete = bool(line["complete"])
-    elif isinstance(line.get("injected"), dict):
-        trace.injection = trace.injection | line["injected"]
-    elif isinstance(line.get("learnt"), dict):  # what the recorder knew only at the end
-        for name in ("producer", "settings"):
-            if isinstance(line["learnt"].get(name), dict):
-                setattr(trace, name, getattr(trace, name) | line["learnt"][name])
-
-
-# What the keys of an event must hold, where they are given.
-_KINDS = {"probe": str, "step": int, "branch": str, "occurrence": int, "module": str, "rank": int, "shape": list, "device": str}
-
-
-def _floor(held, where: str) -> dict[str, float]:
-    """{probe: relative distance}. Raises Trouble for anything else."""
-    try:
-        return {str(k): float(v) for k, v in held.items() if v is not None}
-    except (AttributeError, TypeError, ValueError):
-        raise Trouble(f"{where}: floor is {held!r}; expected {{probe: number}}.") from None
-
-
-def _absent(held, where: str) -> set[Place]:
-    """[{"probe": ..., "step": ..., "branch": ...}] as places. Raises Trouble for anything else."""
-    try:
-        return {Place(str(entry["probe"]), entry.get("step"), entry.get("branch")) for entry in held}
-    except (AttributeError, KeyError, TypeError):
-        raise Trouble(f"{where}: absent is {held!r}; expected a list of places.") from None
-
-
-def _read_event(trace: Trace, line: dict, path: pathlib.Path, number: int, files: dict) -> None:
-    where = f"{path}, line {number}"
-    wrong = next((k for k, kinds in _KINDS.items() if line.get(k) is not None and not isinstance(line[k], kinds)), None)
-    if wrong is not None:
-        raise Trouble(f"{where}: {wrong} is {line[wrong]!r}; expected {_KINDS[wrong].__name__}.")
-    place = Place(str(line["probe"]), line.get("step"), line.get("branch"), line.get("occurrence") or 0,
-                  line.get("module"), line.get("rank"))  # fmt: skip
-    about = {"device": line.get("device") or "cpu", "component": line.get("component"), "injected": bool(line.get("injected"))}
-    name, key = line.get("file"), line.get("key")
-    if name is None:
-        if line.get("sketch") is not None:
-            trace.sketches[place] = _read_sketch(line, place, where, about)
-        elif (entry := _read_figures(line, place, where, about)) is not None:
-            trace.figures[place] = entry
-        return
-    if pathlib.PurePath(str(name)).name != name:
-        raise Trouble(f"{where}: file {name!r} points outside the trace folder.")
-    if name not in files:
-        files[name] = _open_tensors(path.parent / name, where)
-    key = str(key)
-    if key not in files[name]:
-        raise Trouble(f"{where}: {name} holds no tensor {key!r}.{did_you_mean(key, files[name])}")
-    tensor = files[name][key]
-    if line.get("shape") is not None and list(tensor.shape) != line["shape"]:
-        raise Trouble(f"{where}: shape {line['shape']} was promised, {name} holds {list(tensor.shape)}.")
-    trace.add(Event(place, tensor, **about))
-
-
-def _read_sketch(line: dict, place: Place, where: str, about: dict) -> Sketched:
-    """A line that has `sketch` instead of `file` and `key`. Raises Trouble for one that this version cannot read."""
-    dtype = getattr(torch, str(line.get("dtype")), None)
-    try:
-        tensor = torch.empty(line["shape"], dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32, device="meta")
-        return Sketched(place, tensor, Sketch.from_dict(line["sketch"]), str(line.get("sha256") or ""),
-                        int((line.get("stats") or {}).get("nonfinite") or 0), **about)  # fmt: skip
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise Trouble(f"{where}: the sketch of {place} cannot be read: {error}. Record again with this version.") from None
-
-
-def _read_figures(line: dict, place: Place, where: str, about: dict) -> figured.Figured | None:
-    try:
-        return figured.from_line(line, place, about)
-    except (TypeError, ValueError) as error:
-        raise Trouble(f"{where}: the stats of {place} cannot be read: {error}.") from None
-
-
-def _open_tensors(path: pathlib.Path, where: str) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise Trouble(f"{where}: {path.name} is missing. Copy the whole trace folder, or record again.")
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError, OSError, KeyError) as error:
-        raise Trouble(f"{path}: not a whole safetensors file ({error}). It was cut short or is damaged: "
-                      "copy it again, or record again.") from None  # fmt: skip

@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import math
 import os
 import pathlib
 import threading
+import time
+
+import torch
 
 from whydiff.errors import Trouble
 from whydiff.evidence.traces.figured import Figured
-from whydiff.evidence.traces.tensor_files import save_tensors, storable
-from whydiff.evidence.traces.trace import Event, Sketched
+from whydiff.evidence.traces.tensor_files import plain_on_cpu, save_plainly, storable
+from whydiff.evidence.traces.trace import Event, Sketched, facts_of, fingerprint_of
 from whydiff.places import walk_key
 
 FLUSH_BYTES = 8 << 20
 FLUSH_TENSORS = 32
-FLUSH_SECONDS = 1.0
 WHOLE = 2048  # elements up to which a fingerprint trace keeps a tensor whole (no more than a sketch has): sigmas, timesteps, ids
 LEVELS = ("full", "fingerprint")
 
 
-class TraceWriter:
-    """Refuses a folder that already holds a trace. With `hurry`, nothing waits for longer than a second to be written: for runs
-    that somebody may kill."""
+class Held:
+    """A tensor as it is written: looked at once and stored once, however many places show it. `ready` waits for its copy to arrive."""
 
-    def __init__(self, folder, *, level: str = "full", producer=None, settings=None, environment=None, injection=None, hurry=False):
+    def __init__(self, tensor: torch.Tensor, ready=None):
+        self.tensor, self.ready = tensor, ready
+        self.size = tensor.numel() * tensor.element_size()
+        self.lies: dict = {}  # file and key, once it is stored
+        self._facts: dict | None = None
+
+    def arrived(self) -> torch.Tensor:
+        if self.ready is not None:
+            self.ready()
+            self.ready = None
+        return self.tensor
+
+    def facts(self, level: str) -> dict:
+        if self._facts is None:
+            tensor = storable(self.arrived())
+            self._facts = fingerprint_of(tensor) if level == "fingerprint" and tensor.numel() > WHOLE else facts_of(tensor)
+        return self._facts
+
+
+class TraceWriter:
+    """Refuses a folder that already holds a trace."""
+
+    def __init__(self, folder, *, level: str = "full", producer=None, settings=None, environment=None, injection=None):
         if level not in LEVELS:
             raise Trouble(f"level {level!r} is not known. Use {' or '.join(LEVELS)}.")
-        self.folder, self.level, self.hurry = pathlib.Path(folder), level, hurry
+        self.folder, self.level = pathlib.Path(folder), level
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "trace.jsonl"
         if path.exists():
@@ -37,7 +60,8 @@ class TraceWriter:
         self.lines = path.open("x", encoding="utf-8")
         self.lock = threading.RLock()
         self.pid = os.getpid()
-        self.pending: list[Event] = []
+        self.pending: list[tuple[Event, Held]] = []
+        self.since = 0.0  # when the first of them came
         self.pending_bytes = self.files = self.count = 0
         self._line({"schema": 1, "producer": producer or {}, "settings": settings or {}, "environment": environment or {},
                     **({"level": level} if level != "full" else {}), **({"injected": injection} if injection else {})})  # fmt: skip
@@ -52,24 +76,26 @@ class TraceWriter:
         self.flush()
         self.lines.close()
 
+    def abandon(self) -> None:
+        """Close what can be written no longer."""
+        with contextlib.suppress(OSError):
+            self.lines.close()
+
     def _line(self, data: dict) -> None:
         self.lines.write(json.dumps(_plain(data), ensure_ascii=False) + "\n")
         self.lines.flush()
 
     def write(self, event: Event) -> None:
-        event = dataclasses.replace(event, tensor=storable(event.tensor))
+        held = event.held or Held(event.tensor)
         with self.lock:
-            if self.level == "fingerprint" and event.tensor.numel() > WHOLE:
-                self._line(event.sketched_line())
+            if "sketch" in held.facts(self.level):
+                self._line(event.to_line(held.facts(self.level)))
                 return
-            self.pending.append(event)
-            self.pending_bytes += event.tensor.numel() * event.tensor.element_size()
+            self.since = self.since if self.pending else time.monotonic()
+            self.pending.append((event, held))
+            self.pending_bytes += 0 if held.lies else held.size
             if self.pending_bytes >= FLUSH_BYTES or len(self.pending) >= FLUSH_TENSORS:
                 self.flush()
-            elif self.hurry and len(self.pending) == 1:
-                timer = threading.Timer(FLUSH_SECONDS, self.flush)
-                timer.daemon = True
-                timer.start()
 
     def write_sketched(self, entry: Sketched) -> None:
         """A fingerprint that was read from another trace."""
@@ -85,18 +111,23 @@ class TraceWriter:
         with self.lock:
             if not self.pending or self.lines.closed or os.getpid() != self.pid:
                 return
-            self.files += 1
-            name = f"tensors-{self.files:05d}.safetensors"
-            keyed = {str(self.count + i): event for i, event in enumerate(self.pending)}
-            save_tensors({key: event.tensor.contiguous().clone() for key, event in keyed.items()}, self.folder / name)
-            for key, event in keyed.items():
-                self._line(event.to_line() | {"file": name, "key": key})
-            self.count += len(keyed)
+            new = list({id(held): held for _, held in self.pending if not held.lies}.values())
+            if new:
+                self.files += 1
+                name = f"tensors-{self.files:05d}.safetensors"
+                keyed = {str(self.count + i): held for i, held in enumerate(new)}
+                save_plainly({key: plain_on_cpu(storable(held.arrived())) for key, held in keyed.items()}, self.folder / name)
+                for key, held in keyed.items():
+                    held.lies = {"file": name, "key": key}
+                self.count += len(new)
+            for event, held in self.pending:
+                self._line(event.to_line(held.facts(self.level)) | held.lies)
             self.pending, self.pending_bytes = [], 0
 
-    def finish(self, floor: dict[str, float] | None = None, absent=(), injection=None, complete: bool = True, **learnt) -> None:
+    def finish(self, floor: dict[str, float] | None = None, absent=(), injection=None, complete: bool = True,
+               left_out: int = 0, **learnt) -> None:  # fmt: skip
         """Write what is pending; what was `learnt` after the first line (producer, settings); which arguments the network did
-        without; the floor where one was measured; and the line that says the recording is whole."""
+        without; the floor where one was measured; how many tensors were `left_out`; and the line that says the recording is whole."""
         self.flush()
         if absent:
             self._line({"absent": [{"probe": p.probe, "step": p.step, "branch": p.branch} for p in sorted(absent, key=walk_key)]})
@@ -106,6 +137,8 @@ class TraceWriter:
             self._line({"injected": injection})
         if any(learnt.values()):
             self._line({"learnt": learnt})
+        if left_out:
+            self._line({"left_out": left_out})
         if complete:
             self._line({"complete": True})
 

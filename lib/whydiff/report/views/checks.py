@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from whydiff.formulas.expectations import flow_std, lowest_std_at, velocity_cosine
+from whydiff.report.views.colours import CANDIDATE, REFERENCE
 from whydiff.report.views.curves import below
-from whydiff.report.views.pictures import CANDIDATE, REFERENCE
 
 
 def verdicts_of_checks(ax, calibrations: dict):

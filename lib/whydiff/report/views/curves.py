@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from whydiff.evidence.floor import STANDS_OUT
-from whydiff.report.views.pictures import CANDIDATE, REFERENCE, blank, legend
+from whydiff.report.views.colours import CANDIDATE, REFERENCE, plain
+from whydiff.report.views.pictures import blank, legend
 from whydiff.verdict import share
 
 STYLE = {
@@ -60,28 +61,28 @@ def stage_strip(ax, strip, limit: float = STANDS_OUT):
         edgecolor="grey",
         hatch="////",
         linewidth=0.6,
-        label="whole runs (inherited and added)",
+        label="whole runs: inherited and added",
     )
     ax.barh(place, [_clipped(e[2], low, high) for e in strip], left=0, height=0.4, color=REFERENCE, label="added on equal inputs")
     ax.axvline(limit, color="black", linestyle="--", linewidth=1.2, label=f"stands out: {limit:g} floors")
     for i, entry in enumerate(strip):
         if entry[3]:
-            ax.annotate("  first divergence", (_clipped(entry[1], low, high), i), va="center", fontweight="bold")
+            ax.annotate("  ◀ first divergence", (_clipped(entry[1], low, high), i), va="center", fontweight="bold")
     ax.set_xscale("log")
     ax.set(
-        xlim=(low, high * 30),
+        xlim=(low, high * 1e3),
         xlabel="difference in noise floors (1 = rounding)",
         title="Who adds a difference, and who only inherits one",
     )
-    ax.set_yticks(place, probes)
+    ax.set_yticks(place, list(map(plain, probes)))
     ax.invert_yaxis()
-    below(ax, 0.12)
+    below(ax, 0.12, columns=2)
     return ax
 
 
-def below(ax, distance: float = 0.2):
+def below(ax, distance: float = 0.2, columns: int = 3):
     """The legend under the axes, where it covers nothing."""
-    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=3)
+    legend(ax, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -distance), ncols=columns)
 
 
 def _clipped(value, low: float, high: float) -> float:
@@ -105,7 +106,7 @@ def growth(ax, growth: dict):
     if growth.get("floor"):
         steps, values = zip(*growth["floor"], strict=True)
         ax.fill_between(
-            steps, tiny, [max(v, tiny) for v in values], color="grey", alpha=0.3, hatch="..", linewidth=0, label="within noise"
+            steps, tiny, [max(v, tiny) for v in values], color="grey", alpha=0.3, linewidth=0, label="within noise"
         )
     ax.set_yscale("log")
     ax.set(
@@ -209,7 +210,7 @@ def modules(ax, walk, limit: float = STANDS_OUT):
         at = pairs.index(walk.first)
         ax.axvline(at, color="black", linewidth=1)
         ax.annotate(
-            f" first to depart:\n {walk.first.candidate}",
+            f" first to depart:\n {plain(walk.first.candidate)}",
             (at, 0.97),
             xycoords=("data", "axes fraction"),
             va="top",

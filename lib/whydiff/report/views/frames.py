@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from whydiff.report.views.colours import CANDIDATE, REFERENCE
 from whydiff.report.views.curves import below
-from whydiff.report.views.pictures import CANDIDATE, REFERENCE
 
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from whydiff.report.views.colours import CANDIDATE, REFERENCE
 from whydiff.report.views.curves import STYLE
-from whydiff.report.views.pictures import CANDIDATE, REFERENCE, blank, legend
+from whydiff.report.views.pictures import blank, legend
 
 FILL = {"reference": {"color": REFERENCE}, "candidate": {"facecolor": "none", "edgecolor": CANDIDATE, "hatch": "////"}}
 
