@@ -14,6 +14,7 @@ DONE = """() => { const { sessionContext, content } = window.jupyterapp.shell.cu
   const waiting = [...Array(cells.length).keys()].some(i => cells.get(i).type === 'code' && cells.get(i).executionCount === null);
   return !waiting && sessionContext.session.kernel.status === 'idle'; }"""
 WAIT = 120_000
+expect.set_options(timeout=30_000)  # of what a busy machine shows late
 
 
 def opened(page, lab, notebook: str, ready: bool = True):
