@@ -14,6 +14,7 @@ DONE = """() => { const { sessionContext, content } = window.jupyterapp.shell.cu
   const waiting = [...Array(cells.length).keys()].some(i => cells.get(i).type === 'code' && cells.get(i).executionCount === null);
   return !waiting && sessionContext.session.kernel.status === 'idle'; }"""
 WAIT = 120_000
+expect.set_options(timeout=30_000)  # of what a busy machine shows late
 
 
 def opened(page, lab, notebook: str, ready: bool = True):
@@ -199,7 +200,7 @@ def another_case(page):
 def test_in_lab_practice_is_played_to_the_answer(page, lab):
     path = lab[1] / "notebooks" / "practice" / "find_the_bug.ipynb"
     notebook = nbformat.read(path, 4)
-    notebook.cells[1].source = notebook.cells[1].source.replace("seed: int = -1", "seed: int = 3")
+    notebook.cells[1].source = notebook.cells[1].source.replace("seed: int = -1", "seed: int = 0")
     nbformat.write(notebook, path)
     opened(page, lab, "practice/find_the_bug.ipynb")
     run_all(page)
@@ -213,12 +214,13 @@ def test_in_lab_practice_is_played_to_the_answer(page, lab):
     assert box.get_by_label("place").input_value() == box.locator(".wd-stage[aria-pressed=true]").get_attribute("data-stage")
     box.get_by_text("hint:").click()
     expect(box.locator("caption", has_text="each stage adds")).to_be_visible()
-    box.get_by_label("place").select_option("schedule")
-    box.get_by_label("cause", exact=True).fill("shift-constant")
+    box.get_by_label("place").select_option("latent_handling")
+    box.get_by_label("cause", exact=True).fill("patch-pack-order")
     expect(box.locator(".wd-means")).not_to_be_empty()
     box.get_by_text("that is it").click()
     expect(box.locator(".wd-answer")).to_contain_text("Planted:")
-    expect(box.locator(".wd-headline").first).to_contain_text("in 1 round")
+    expect(box.locator(".wd-answer h4")).to_have_text("Found: place and cause are right. 2 of 3 points.")  # the hint cost one
+    expect(box.locator(".wd-headline").first).to_contain_text("2 of 3 points in 1 round")
     expect(box.locator(".wd-first", has_text="first divergence")).to_have_count(1)
     keep(page, box, "practice_answer")
     assert quiet(page) == []

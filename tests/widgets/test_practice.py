@@ -104,7 +104,7 @@ def test_a_round_that_cannot_be_prepared_is_told(played):
 
 @pytest.mark.slow
 def test_a_round_holds_what_is_shown_the_hint_and_the_truth(tmp_path, capsys):
-    assert main(["easy", "1", str(tmp_path / "round.json")]) == 0
+    assert main(["easy", "2", str(tmp_path / "round.json")]) == 0
     found = json.loads((tmp_path / "round.json").read_text())
     told = found["truth"]
     assert level_of(told["id"]) == "easy" and told["first"] and told["board"]["verdict"] == "different"

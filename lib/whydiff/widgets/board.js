@@ -52,7 +52,8 @@ const makeBoard = (data, ask = null, told = () => ({}), pick = () => {}) => {
   listen();
   const node = h("section", { class: "wd-board", "aria-label": "explorer" },
     cases ? h("div", { class: "wd-controls" }, cases.node, status) : null,
-    data.headline ? h("p", { class: "wd-headline" }, h("b", {}, data.headline), ` ${data.summary}`) : null,
+    data.headline ? h("p", { class: "wd-headline" }, h("b", {}, data.headline),
+      ` ${data.summary.charAt(0).toUpperCase()}${data.summary.slice(1)}`) : null,
     strip, h("p", { class: "wd-soft" }, `${known} Choose one to see what is there.`), view);
   return { node, listen };
 };
