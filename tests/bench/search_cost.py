@@ -103,6 +103,12 @@ def drawn(by_steps: list, by_size: list) -> None:
     sizes = [by_size[0][1], last[1]]
     axes.loglog(sizes, [last[2] * size / last[1] for size in sizes], ":", color="grey", label="in proportion to the bytes")
     axes.set(xlabel="recorded by both sides, MiB", ylabel="processor seconds", title="What one diagnosis of recorded traces costs")
+    axes.set_xticks([round(size) for _, size, _ in by_size])
+    axes.set_yticks([0.05, 0.1, 0.2, 0.5, 1, 2, 5])
+    axes.set_ylim(0.8 * by_size[0][2], 1.3 * last[2])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(FILE.parent / "pictures" / "diagnosis_cost.png", dpi=130)

@@ -43,7 +43,8 @@ def in_float64(a, b) -> dict:
     return bad | {
         "differing": int((~same).sum()), "equal": bool(same.all()), "max_abs": float(d.max()), "mean_abs": float(d.mean()),
         "max_rel": float(relative.max()) if len(relative) else None, "mean_rel": float(relative.mean()) if len(relative) else None,
-        "relative_l2": None if any(bad.values()) or not (x != 0).any() else float(np.sqrt((d**2).sum() / (x**2).sum())),
+        "relative_l2": None if any(bad.values()) or not (same.all() or (x != 0).any()) else
+            float(np.sqrt((d**2).sum() / ((x**2).sum() or 1))),
         "correlation": None if flat else float((u * v).sum()) / norms}  # fmt: skip
 
 
