@@ -78,8 +78,9 @@ def main():
             done = subprocess.run([sys.executable, "-c", SCRIPT, way, str(layers), folder], env=environment, stdout=subprocess.PIPE, check=True)
             most, causes = json.loads(done.stdout.splitlines()[-1])
             lines.append(f"| {words} | {most:.0f} | {most / size:.2f} | {', '.join(causes)} |")
+            print(lines[-1], flush=True)
     lines += ["", f"Weights of one model: {size:.0f} MB."]
-    print("\n".join(lines))
+    print(lines[-1])
     if asked.write:
         write_section("larger_than_memory", "\n".join(lines))
 

@@ -20,11 +20,11 @@ for line in lines:
     if loaded:
         print(*line, "imported", *loaded)
         break
-print(len(lines), "commands")
+print("done")
 """
 
 
 def test_no_command_imports_torch_for_help_a_wrong_line_or_a_table(toy):
     script = f"HEAVY, CASE = {HEAVY}, 'toy.yaml'\n{SCRIPT}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.stdout == f"{22 + 12} commands\n", done.stdout + done.stderr
+    assert done.stdout == "done\n", done.stdout + done.stderr
