@@ -15,11 +15,17 @@ import time
 from whydiff.sweep.cluster import workers
 from whydiff.sweep.grid import plan
 from whydiff.sweep.running import Crew, run_cases
+from whydiff.sweep.task import Answer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SECONDS = 0.6  # that a run of the candidate sleeps; a case has about 5 of them
-SLEEPING = f"base: toy.yaml\nset: {{candidate.build.sleep: {SECONDS}}}\ngrid: {{call.seed: {{from: 0, to: 999}}}}"
-REAL = f"base: {ROOT}/data/cases/flux_port.yaml\nset: {{call.num_inference_steps: 4}}\ngrid: {{call.seed: {{from: 0, to: 999}}}}"
+SECONDS = 2.0  # that a sleeping case takes; it loads nothing, so that what is measured is the sweep itself
+CASES = f"base: {ROOT}/data/cases/flux_port.yaml\nset: {{call.num_inference_steps: 4}}\ngrid: {{call.seed: {{from: 0, to: 999}}}}"
+
+
+def slept(planned, notebooks=False):
+    """A case that waits as one waits for a GPU."""
+    time.sleep(SECONDS)
+    return Answer(planned.name, verdict={"verdict": "same"}, seconds=SECONDS)
 
 
 class Few(Crew):
@@ -31,21 +37,22 @@ class Few(Crew):
         return [address for address in super().idle() if address in self.chosen]
 
 
+class Asleep(Few):
+    work = staticmethod(slept)
+
+
 def measured(kind: str, counts: list[int], each: int, rounds: int) -> dict[int, float]:
     """{workers: cases a minute}, the median of rounds of `each` cases for each worker."""
-    sys.path.insert(0, str(ROOT / "tests" / "sweep"))
-    from swept_toys import toy_folder
-
     with tempfile.TemporaryDirectory() as folder:
-        folder = toy_folder(pathlib.Path(folder))
-        (folder / "sweep.yaml").write_text(SLEEPING if kind == "sleeping" else REAL)
-        cases = plan(folder / "sweep.yaml").cases
+        path = pathlib.Path(folder) / "sweep.yaml"
+        path.write_text(CASES)
+        cases = plan(path).cases
         found: dict[int, list[float]] = {count: [] for count in counts}
         with workers(None, max(counts), len(cases), {}) as (client, resources):
             everyone = sorted(client.sync(client.scheduler.identity, n_workers=-1)["workers"])
 
             def taken(count: int, number: int) -> float:
-                crew = Few(client, resources)
+                crew = (Asleep if kind == "sleeping" else Few)(client, resources)
                 crew.chosen = everyone[:count]
                 start = time.monotonic()
                 run_cases([cases.pop() for _ in range(number)], crew, lambda planned, answer: [])
@@ -80,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     tables = {}
     for kind in options.kinds:
-        tables[kind] = measured(kind, *(([1, 2, 4, 8], 2, 1) if kind == "sleeping" else ([1, 2], 4, 2)))
+        tables[kind] = measured(kind, *(([1, 2, 4, 8], 3, 1) if kind == "sleeping" else ([1, 2], 4, 2)))
         print(f"| {kind} cases, workers | {' | '.join(map(str, tables[kind]))} |")
         print(f"|---|{'---|' * len(tables[kind])}")
         print(f"| cases a minute | {' | '.join(f'{value:.0f}' for value in tables[kind].values())} |")

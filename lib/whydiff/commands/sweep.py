@@ -74,7 +74,8 @@ def _words(asked, folder: str) -> str:
 
     results = asked.results
     counts, axes = findings.counts(results), findings.axes_of(results)
-    lines = [f"{len(results)} cases: {counts['agree']} agree, {counts['differ']} differ, {counts['trouble']} without an answer"]
+    cases = "1 case" if len(results) == 1 else f"{len(results)} cases"
+    lines = [f"{cases}: {counts['agree']} agree, {counts['differ']} differ, {counts['trouble']} without an answer"]
     lines += [f"not as expected: {r.name}: {r.missed}" for r in results if r.missed]
     lines += [f"without an answer: {r.name}: {r.trouble}" for r in results if r.trouble]
     lines += [f"cause {c.id}: {len(c.cases)} of {len(results)}{f', {c.where}' if c.where else ''}" for c in findings.causes(results, axes)]

@@ -17,7 +17,7 @@ from whydiff.faults.plan import Plan, again
 TIMEOUT = 120.0  # seconds of processor time that proving may take, and diagnosing again
 ATTEMPTS = 12  # draws of a mutation or pair that shows, before giving up
 _NOT_MEASURING = ("faults/catalogue/", "faults/mutations", "faults/benign", "faults/pairs", "faults/score", "faults/report",
-                  "faults/right", "faults/known", "commands/", "report/", "audits/")  # fmt: skip
+                  "faults/right", "faults/known", "commands/", "report/", "audits/", "sweep/")  # fmt: skip
 
 
 def run(plans: list[Plan], results: pathlib.Path, *, jobs: int = 1, fresh: bool = False,

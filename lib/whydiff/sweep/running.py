@@ -22,6 +22,8 @@ class Crew:
     """The workers behind a dask client. Each has one case at a time, whatever number of threads it has: whydiff seeds global
     generators and watches torch's own functions."""
 
+    work = staticmethod(task.run)  # what a worker does with a case
+
     def __init__(self, client, resources: dict[str, float], *, notebooks: bool = False, foreign: bool = False):
         self.client, self.resources, self.notebooks, self.foreign = client, resources, notebooks, foreign
         self.running: dict[str, tuple[Planned, object]] = {}  # by address of the worker
@@ -37,7 +39,7 @@ class Crew:
         return [address for address in self._here if address not in self.running]
 
     def start(self, planned: Planned, address: str) -> None:
-        future = self.client.submit(task.run, planned, self.notebooks, workers=[address], allow_other_workers=False, pure=False, retries=0,
+        future = self.client.submit(self.work, planned, self.notebooks, workers=[address], allow_other_workers=False, pure=False, retries=0,
                                     resources=self.resources or None, key=f"whydiff-{planned.name}-{time.monotonic_ns()}")  # fmt: skip
         self.running[address] = planned, future
         self.last[address] = planned.name

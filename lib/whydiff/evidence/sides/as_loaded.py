@@ -20,13 +20,15 @@ import torch
 
 from whydiff.measure.tensors import raw_bytes
 
-KEPT_BYTES = 64 << 20  # of one tensor that is no weight: beyond it no copy is kept, and a change shows in the fingerprint
+KEPT_BYTES = 256 << 20  # of tensors that are no weights: beyond it no copies are kept, and a change shows in the fingerprint
 _PLAIN = (str, bytes, int, float, bool, complex, type(None), type, types.ModuleType, types.BuiltinFunctionType, logging.Logger,
           torch.dtype, torch.device, torch.Size)  # fmt: skip
 
 
 class AsLoaded:
     """The containers, attributes and small tensors that can be reached from `subject`, as they are now."""
+
+    _room = KEPT_BYTES
 
     def __init__(self, subject):
         self._found: dict[int, tuple[Any, Any, Any]] = {}  # id -> (object, how to put it back, what it held)
@@ -37,7 +39,9 @@ class AsLoaded:
             value = waiting.pop()
             if isinstance(value, _PLAIN) or id(value) in self._found:
                 continue
-            put, held, inner = _held(value)
+            put, held, inner = _held(value, self._room)
+            if isinstance(held, torch.Tensor):
+                self._room -= held.numel() * held.element_size()
             self._found[id(value)] = value, put, held
             waiting += inner
 
@@ -83,7 +87,7 @@ def _same_items(one: dict, other: dict) -> bool:
 
 
 def _held_now(value):
-    return _told(_held(value)[1])
+    return _told(_held(value, KEPT_BYTES)[1])
 
 
 def _told(held):
@@ -95,10 +99,10 @@ def _told(held):
     return {id(one) for one in held} if isinstance(held, set) else held if isinstance(held, tuple) else id(held)
 
 
-def _held(value) -> tuple[Any, Any, list]:
-    """(how it is put back, a copy of what it holds now, what to look into next)."""
+def _held(value, room: int) -> tuple[Any, Any, list]:
+    """(how it is put back, a copy of what it holds now, what to look into next). `room`: bytes that the copy of a tensor may take."""
     if isinstance(value, torch.Tensor):
-        keeps = not isinstance(value, torch.nn.Parameter) and not value.is_meta and value.numel() * value.element_size() <= KEPT_BYTES
+        keeps = not isinstance(value, torch.nn.Parameter) and not value.is_meta and value.numel() * value.element_size() <= room
         return (_put_tensor, value.detach().clone(), []) if keeps else (None, None, [])
     if isinstance(value, torch.Generator):
         return torch.Generator.set_state, value.get_state(), []
