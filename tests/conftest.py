@@ -1,8 +1,15 @@
 """A toy pipeline in a folder: two sides that can be run in milliseconds, and cases that compare them."""
 
+import os
 import textwrap
 
+import hypothesis
 import pytest
+
+# How many examples a property is tried on where its test does not say: HYPOTHESIS_PROFILE=many for a long look.
+hypothesis.settings.register_profile("few", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("many", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
 SIDES = '''
 """A sampler of four lines; `noise_scale` is a defect."""

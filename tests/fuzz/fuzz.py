@@ -7,6 +7,7 @@ in reports/fuzz/inputs for the next run. What was fixed, cut down, is copied to 
 
 import collections
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -65,6 +66,7 @@ def child(names: list[str], arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         import targets
+    os.environ.setdefault("WHYDIFF_MOST_UNPACKED_BYTES", "3e7")  # a gigabyte of black pixels is no finding, and takes long
     counts: collections.Counter = collections.Counter()
     kept = OUT / "counts" / f"{time.time_ns()}.json"
     seen: dict[str, int] = {}

@@ -19,12 +19,14 @@ from safetensors.torch import save
 
 from whydiff import Trace
 from whydiff.cli import run
+from whydiff.engine.files import compare_files
 from whydiff.errors import Trouble
 from whydiff.evidence.case import load_case
 from whydiff.evidence.readers import import_dump
 from whydiff.evidence.readers.step_log import bars
 from whydiff.evidence.traces.files import read_tensors
 from whydiff.evidence.traces.reading import read_trace
+from whydiff.evidence.traces.tensor_files import read_tensor
 from whydiff.evidence.traces.trace import Event
 from whydiff.places import Place
 
@@ -84,6 +86,17 @@ def test_a_header_that_names_millions_of_tensors_is_refused_before_it_is_read(tm
     refused(tmp_path / "x.safetensors", "bytes of safetensors header", "WHYDIFF_MOST_HEADER_BYTES=")
     monkeypatch.setenv("WHYDIFF_MOST_HEADER_BYTES", "1e6")
     assert len(read_tensors(tmp_path / "x.safetensors")) == 100
+
+
+@pytest.mark.parametrize("entry", [{"data_offsets": [0, 10**15]}, {"data_offsets": [4, 0]}, {"data_offsets": [-8, 0]}, {"dtype": "F4"},
+                                   {"shape": [7]}, {"shape": "x"}, {"data_offsets": None}])  # fmt: skip
+def test_a_tensor_that_is_to_be_put_into_a_run_is_read_as_carefully(entry, tmp_path):
+    (tmp_path / "x").write_bytes(header({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} | entry}, b"1234"))
+    with pytest.raises((ValueError, KeyError)):
+        read_tensor(tmp_path / "x", "x")
+    (tmp_path / "x").write_bytes(header({}, length=10**15))
+    with pytest.raises(ValueError, match="header of"):
+        read_tensor(tmp_path / "x", "x")
 
 
 def test_packed_bits_are_refused_and_every_other_type_is_the_same_as_itself(tmp_path, capsys):
@@ -235,6 +248,7 @@ def test_links_do_not_bring_in_what_lies_elsewhere(trace, tmp_path, monkeypatch)
     (tmp_path / "dump").mkdir()
     (tmp_path / "dump" / "latents.safetensors").symlink_to(tmp_path / "secret.safetensors")
     refused(tmp_path / "dump", "a link that leaves", read=import_dump)
+    refused(tmp_path / "dump", "a link that leaves", read=lambda path: compare_files(path, path))
     monkeypatch.setenv("WHYDIFF_FOLLOW_LINKS", "1")
     assert read_trace(folder)["latents"].mean() == 7
 

@@ -136,7 +136,7 @@ def _observed(value: str, what: str) -> list[float]:
         pass
     path = pathlib.Path(value)
     if path.suffix in (".txt", ".csv", ".json", "") and path.is_file():
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
         try:
             return [float(word) for word in text.translate(str.maketrans("[],;", "    ")).split()]
         except ValueError:

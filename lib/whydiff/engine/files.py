@@ -15,6 +15,7 @@ from whydiff.evidence.case import make_case
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.readers import read_evidence, tools
 from whydiff.evidence.traces.files import IMAGES, TENSORS, existing, is_trace, read_tensors
+from whydiff.evidence.traces.strangers import inside
 from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import Comparison, compare
 from whydiff.measure.mapped import ask_for
@@ -182,5 +183,5 @@ def _folders(a: pathlib.Path, b: pathlib.Path) -> FileComparison:
 def _listed(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     traces = [path.parent for path in sorted(folder.rglob("trace.jsonl"))]
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in TENSORS + IMAGES
-             and not any(trace in path.parents for trace in traces)]  # fmt: skip
+             and not any(trace in path.parents for trace in traces) and inside(path, folder)]  # fmt: skip
     return {path.relative_to(folder).as_posix(): path for path in sorted([*traces, *files])}

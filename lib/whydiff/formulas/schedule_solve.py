@@ -51,6 +51,7 @@ class ScheduleFit:
         return f"{self.words}: {verb} the sigmas (residual {self.residual:.2g}, {self.free:g} fitted)"
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # of numbers that are no sigmas: what is not finite explains nothing
 def solve_schedule(sigmas_observed, steps: int | None = None, tokens: int | None = None,
                    config: dict | None = None) -> list[ScheduleFit]:
     """All explanations of (N,) or (N + 1,) sigmas in [0, 1] or timesteps in [0, 1000], best first.
@@ -201,8 +202,10 @@ def _fit(seen: Observed, grid, mu, steps, values, free, words, parameters) -> Sc
     if seen.rounding and seen.residual(values) > 1e-6:  # below that nothing was lost, the values are just round
         words += f", {seen.rounding}"
         parameters = parameters | {"rounding": seen.rounding}
-    return ScheduleFit(grid, None if mu is None else _exp(mu), mu, steps, float(values[-1]), seen.terminal,
-                       seen.residual(values), free, seen.explained_by(values, "shift_terminal" in parameters), words, parameters, tuple(values))
+    residual = seen.residual(values)
+    explains = math.isfinite(residual) and seen.explained_by(values, "shift_terminal" in parameters)
+    return ScheduleFit(grid, None if mu is None else _exp(mu), mu, steps, float(values[-1]), seen.terminal, residual, free, explains, words,
+                       parameters, tuple(values))  # fmt: skip
 
 
 def _exp(mu: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import os
 import struct
 
 import torch
@@ -68,13 +69,18 @@ def save_plainly(tensors: dict[str, torch.Tensor], path) -> None:
 
 def read_tensor(path, key: str) -> torch.Tensor:
     """One tensor of a safetensors file. Raises OSError, ValueError or KeyError where that cannot be had."""
+    size = os.path.getsize(path)
     with open(path, "rb") as file:
         try:
             length = struct.unpack("<Q", file.read(8))[0]
+            if length > size - 8:
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
             entry = json.loads(file.read(length))[key]
             start, end = entry["data_offsets"]
+            if not 0 <= start <= end <= size - 8 - length:
+                raise ValueError(f"values from {start} to {end} in a file of {size} bytes")
             file.seek(8 + length + start)
             data, dtype = bytearray(file.read(end - start)), DTYPES[entry["dtype"]]
-        except (struct.error, TypeError) as error:
+            return torch.frombuffer(data, dtype=dtype).reshape(entry["shape"]) if data else torch.empty(entry["shape"], dtype=dtype)
+        except (struct.error, TypeError, ValueError, RuntimeError, RecursionError) as error:
             raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
-    return torch.frombuffer(data, dtype=dtype).reshape(entry["shape"]) if data else torch.empty(entry["shape"], dtype=dtype)
