@@ -31,7 +31,7 @@ def read_switches(path) -> dict[str, dict[str, Any]]:
     path = pathlib.Path(from_notebooks(str(path)))
     if not path.is_file():
         raise Trouble(f"{path}: no such file of switches.")
-    found = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    found = parse_yaml(path.read_text(encoding="utf-8-sig", errors="replace"), str(path))
     if not isinstance(found, dict) or not found or not all(isinstance(build, dict) for build in found.values()):
         raise Trouble(f"{path}: expected `name: {{build argument: value}}`, one line for each switch.")
     return {str(name): dict(build) for name, build in found.items()}
