@@ -6,7 +6,20 @@ import pytest
 import torch
 
 from whydiff.measure.compare import relative_l2
-from whydiff.measure.sketches import ERROR, RESOLUTION, SIZE, Sketch, affine, correlation, distance, mixed, sketch, sketch_of
+from whydiff.measure.sketches import (
+    ERROR,
+    RESOLUTION,
+    SIZE,
+    SMALL,
+    Sketch,
+    affine,
+    correlation,
+    distance,
+    error_of,
+    mixed,
+    sketch,
+    sketch_of,
+)
 
 N = 40_000
 
@@ -44,6 +57,17 @@ def test_the_distance_is_within_the_stated_error_in_95_of_100_cases(change):
         assert abs(ratio - 1) < 2 * ERROR
         outside += abs(ratio - 1) > ERROR
     assert outside <= 6  # of 40, where two are expected: seven or more have a chance of 0.3 %
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_folded_sketch_is_within_the_error_of_its_size(change):
+    outside = 0
+    for seed in range(40):
+        x = drawn(100 * seed)
+        y = change(x, 100 * seed)
+        found = distance(sketch_of(x).folded(SMALL), sketch_of(y))  # the larger one is folded, too
+        outside += abs(found / relative_l2(x.double(), y.double()) - 1) > error_of(SMALL)
+    assert outside <= 6
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -123,6 +147,12 @@ def test_a_permutation_has_the_same_unordered_hash():
 def test_a_sketch_survives_json_and_one_of_another_version_is_refused():
     held = sketch_of(drawn(9)).to_dict()
     assert distance(Sketch.from_dict(held), sketch_of(drawn(9))) == 0.0
+    small = sketch_of(drawn(9)).folded(SMALL)
+    assert len(small.to_dict()["values"]) < len(held["values"]) / 7 and distance(Sketch.from_dict(small.to_dict()), small) == 0.0
+    with pytest.raises(ValueError, match="300 numbers|size 300"):
+        Sketch.from_dict(held | {"size": 300})
+    with pytest.raises(ValueError, match="numbers where 256 were promised"):
+        Sketch.from_dict(held | {"size": 256})
     with pytest.raises(ValueError, match="version 2"):
         Sketch.from_dict(held | {"version": 2})
     with pytest.raises(ValueError, match="no sketch"):

@@ -9,12 +9,12 @@ from whydiff.engine.lab import Lab
 from whydiff.engine.rows import Row, finer
 from whydiff.evidence.floor import STANDS_OUT, Floor, flips_floor, stored_floor
 from whydiff.evidence.traces.tensor_files import tensor_sha256
-from whydiff.evidence.traces.trace import Event, Sketched, Trace, dtype_name
+from whydiff.evidence.traces.trace import Event, Sketched, Trace, dtype_name, sketch_size
 from whydiff.measure.pictures import round_to_8_bit
-from whydiff.measure.sketches import ERROR, RESOLUTION, SIZE, Sketch, affine, correlation, distance, sketch_of
+from whydiff.measure.sketches import RESOLUTION, SIZE, SMALL, Sketch, affine, correlation, distance, error_of, sketch_of
 from whydiff.places import Place, walk_key
 
-WORDS = f"estimated from sketches, ±{100 * ERROR:.1f} %"
+WORDS = "estimated from sketches"
 _ON_A_LINE = 1e-5  # relative distance from a line at most: float32 rounding of the values and of the sketches
 _EIGHT_BIT = 1 / 255 / math.sqrt(12)  # root mean square of what rounding to 8 bit changes, of values in [0, 1]
 
@@ -38,8 +38,13 @@ def sketch_rows(lab: Lab, layouts: bool = True) -> list[Row]:
         return []
     places = places_of(reference, candidate)
     if places:
-        lab.notes.append(f"differences at {len(places)} of the places compared are {WORDS} in 95 of 100 cases ({SIZE} numbers for a tensor)")
+        lab.notes.append(f"differences at {len(places)} of the places compared are {within(SIZE)} in 95 of 100 cases ({SIZE} numbers for a tensor; "
+                         f"for a module's output {SMALL}, ±{100 * error_of(SMALL):.1f} %)")  # fmt: skip
     return [row_of(place, _held(reference, place), _held(candidate, place), lab.floor, layouts) for place in places]
+
+
+def within(size: int) -> str:
+    return f"{WORDS}, ±{100 * error_of(size):.1f} %"
 
 
 def row_of(place: Place, mine: Event | Sketched, theirs: Event | Sketched, floors: Floor, layouts: bool = True) -> Row:
@@ -93,7 +98,7 @@ class Estimate:
     def to_dict(self) -> dict:
         return {"shape": list(self.shape), "dtype_reference": self.dtypes[0], "dtype_candidate": self.dtypes[1], "equal": self.equal,
                 "relative_l2": _short(self.difference), "correlation": _short(self.correlation), "why": self.row.why or None,
-                "estimated": _short(ERROR) if self.row.estimated else None}  # fmt: skip
+                "estimated": _short(error_of(sketch_size(self.row.place))) if self.row.estimated else None}  # fmt: skip
 
     def __str__(self) -> str:
         head = f"{list(self.shape)} {' against '.join(dict.fromkeys(self.dtypes))}"
@@ -102,7 +107,7 @@ class Estimate:
         if self.row.why:
             return f"{head}: {self.row.why}"
         together = "" if self.correlation is None else f", correlation {self.correlation:.3g}"
-        return f"{head}: relative L2 {self.difference:.3g}{together} ({WORDS})"
+        return f"{head}: relative L2 {self.difference:.3g}{together} ({within(sketch_size(self.row.place))})"
 
 
 def estimates(reference: Trace, candidate: Trace) -> dict[Place, Estimate]:
@@ -122,13 +127,14 @@ def _short(value: float | None) -> float | None:
 
 def words_of(lab: Lab, place: Place, candidate: Trace) -> str:
     """How a difference is known, and the line on which the candidate's values lie, if they do."""
+    words = within(sketch_size(place))
     fitted = affine(*_pair(place, _held(lab.traces["reference"], place), _held(candidate, place))[:2])
     if fitted is None or fitted[2] > _ON_A_LINE:
-        return WORDS
+        return words
     scale, offset, _ = fitted
     scaled = "reference" if abs(scale - 1) < _ON_A_LINE else f"{scale:.5g} × reference"
     shifted = f" {'+' if offset > 0 else '-'} {abs(offset):.5g}" if abs(offset) > _ON_A_LINE * max(1.0, abs(scale)) else ""
-    return WORDS if scaled + shifted == "reference" else f"candidate = {scaled}{shifted}; {WORDS}"
+    return words if scaled + shifted == "reference" else f"candidate = {scaled}{shifted}; {words}"
 
 
 def _held(trace: Trace, place: Place) -> Event | Sketched:

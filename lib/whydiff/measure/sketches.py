@@ -16,9 +16,11 @@ import math
 import torch
 
 SIZE = 2048
-ERROR = 1.96 / math.sqrt(2 * SIZE)  # of an estimated distance, relative, in 95 of 100 cases: 3.1 %
+SMALL = 256  # numbers that are kept of what there is very much of
+ERROR = 1.96 / math.sqrt(2 * SIZE)  # of an estimated distance, relative, in 95 of 100 cases: 3.1 %; see `error_of`
 RESOLUTION = 2.0**-24  # of a distance relative to the tensor's norm: sketches are stored in float32
 SAMPLE = 4096  # elements whose quantiles are kept
+_SIZES = tuple(1 << power for power in range(5, 12))  # that a sketch may be folded to
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 VERSION = 1  # of the hashes and of what is stored: sketches of two versions are not compared
 _BLOCK = 1 << 16  # elements that share a table of hashes
@@ -121,7 +123,7 @@ class Sketch:
     norm of those. `unordered` is a hash that does not care for the order of the values.
     """
 
-    values: torch.Tensor  # (SIZE,) float32
+    values: torch.Tensor  # (SIZE,) float32, or folded: half as many, a quarter, ...
     count: int  # finite values
     mean: float
     norm: float
@@ -133,21 +135,27 @@ class Sketch:
         """‖x‖ of the tensor itself, exact."""
         return math.hypot(self.norm, self.mean * math.sqrt(self.count))
 
+    def folded(self, size: int) -> Sketch:
+        """The same with `size` numbers: a power of two, of which the last digits of h(i) choose one. It is what a sketch of that size
+        would have been."""
+        return self if len(self.values) <= size else dataclasses.replace(self, values=self.values.double().view(-1, size).sum(0).float())
+
     def to_dict(self) -> dict:
         """As it stands in a trace line; `values` is base64 of little-endian float32."""
         packed = bytes(self.values.to(torch.float32).contiguous().view(torch.uint8).tolist())
-        return {"version": VERSION, "size": SIZE, "values": base64.b64encode(packed).decode(), "count": self.count, "mean": self.mean,
+        return {"version": VERSION, "size": len(self.values), "values": base64.b64encode(packed).decode(), "count": self.count, "mean": self.mean,
                 "norm": self.norm, "quantiles": self.quantiles, "unordered": self.unordered}  # fmt: skip
 
     @classmethod
     def from_dict(cls, held: dict) -> Sketch:
         """Raises ValueError for a sketch of another version, and for what is none."""
         try:
-            if (held["version"], held["size"]) != (VERSION, SIZE):
-                raise ValueError(f"a sketch of version {held['version']} and size {held['size']}; this whydiff reads version {VERSION}, {SIZE}")
+            size = held["size"]
+            if held["version"] != VERSION or size not in _SIZES:
+                raise ValueError(f"a sketch of version {held['version']} and size {size}; this whydiff reads version {VERSION}, up to {SIZE}")
             values = torch.frombuffer(bytearray(base64.b64decode(held["values"])), dtype=torch.float32)
-            if len(values) != SIZE:
-                raise ValueError(f"a sketch of {len(values)} numbers where {SIZE} were promised")
+            if len(values) != size:
+                raise ValueError(f"a sketch of {len(values)} numbers where {size} were promised")
             made = cls(values, int(held["count"]), float(held["mean"]), float(held["norm"]), [float(q) for q in held["quantiles"]],
                        int(held["unordered"]))  # fmt: skip
             if not (0 <= made.count < 2**63 and math.isfinite(made.mean) and 0 <= made.norm < math.inf):
@@ -232,12 +240,24 @@ def _quantiles(values: torch.Tensor) -> list[float]:
     return torch.quantile(values, torch.tensor(QUANTILES, dtype=torch.float64)).tolist() if len(values) else []
 
 
+def _of_one_size(a: Sketch, b: Sketch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers of both in float64, those of the larger one folded."""
+    size = min(len(a.values), len(b.values))
+    return a.folded(size).values.double(), b.folded(size).values.double()
+
+
+def error_of(size: int) -> float:
+    """What an estimated distance is wrong by at most, relative, in 95 of 100 cases: 3.1 % with SIZE numbers, 8.7 % with SMALL."""
+    return ERROR * math.sqrt(SIZE / size)
+
+
 def distance(a: Sketch, b: Sketch) -> float:
-    """‖a - b‖ / ‖a‖ of the tensors, estimated: relative error ERROR in 95 of 100 cases, absolute error RESOLUTION.
+    """‖a - b‖ / ‖a‖ of the tensors, estimated: relative error `error_of` in 95 of 100 cases, absolute error RESOLUTION.
 
     Never agrees by accident: inf where a is zero and b is not. Both must have the same number of elements.
     """
-    apart = float(torch.linalg.vector_norm(a.values.double() - b.values.double()))
+    x, y = _of_one_size(a, b)
+    apart = float(torch.linalg.vector_norm(x - y))
     apart = math.hypot(apart, (a.mean - b.mean) * math.sqrt(max(a.count, b.count)))
     return 0.0 if apart == 0.0 else apart / a.size if a.size > 0 else math.inf
 
@@ -250,7 +270,8 @@ def correlation(a: Sketch, b: Sketch) -> float | None:
     """
     if not (a.norm > 1e-12 * a.size and b.norm > 1e-12 * b.size):
         return None
-    x, y = a.values.double() / a.norm, b.values.double() / b.norm
+    x, y = _of_one_size(a, b)
+    x, y = x / a.norm, y / b.norm
     dot, surplus = float(x @ y), float(x @ x) + float(y @ y) - 2.0
     if dot > 0.5:  # the difference is what is known best
         near = 1.0 - float((x - y) @ (x - y)) / 2
@@ -265,6 +286,6 @@ def affine(a: Sketch, b: Sketch) -> tuple[float, float, float] | None:
     """(scale, offset, ‖b - scale a - offset‖ / ‖b‖) of the line that fits b to a; exact where b lies on it. None for constants."""
     if not (a.norm > 1e-12 * a.size and b.norm > 1e-12 * b.size):
         return None
-    x, y = a.values.double(), b.values.double()
+    x, y = _of_one_size(a, b)
     scale = float(x @ y) / float(x @ x)
     return scale, b.mean - scale * a.mean, float(torch.linalg.vector_norm(y - scale * x)) / b.size

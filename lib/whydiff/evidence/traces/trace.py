@@ -15,7 +15,7 @@ import torch
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces import figured
 from whydiff.evidence.traces.tensor_files import tensor_sha256
-from whydiff.measure.sketches import Moments, Sketch, deviation, looked_at, moments, numbers
+from whydiff.measure.sketches import SIZE, SMALL, Moments, Sketch, deviation, looked_at, moments, numbers
 from whydiff.places import Place, walk_key
 
 
@@ -66,7 +66,12 @@ def fingerprint_of(tensor: torch.Tensor) -> dict:
     """As `facts_of`, and the sketch that stands for the values themselves."""
     made, found = looked_at(tensor)
     stats = None if tensor.is_complex() else stats_of(found, made.norm, tensor.numel())
-    return facts_of(tensor, stats) | {"sketch": made.to_dict()}
+    return facts_of(tensor, stats) | {"sketch": made}
+
+
+def sketch_size(place: Place) -> int:
+    """How many numbers a fingerprint keeps of a tensor. Modules are many, and each is asked no more than whether it departs."""
+    return SIZE if place.module is None else SMALL
 
 
 @dataclasses.dataclass

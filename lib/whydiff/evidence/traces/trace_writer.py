@@ -15,7 +15,7 @@ import torch
 from whydiff.errors import Trouble
 from whydiff.evidence.traces.figured import Figured
 from whydiff.evidence.traces.tensor_files import plain_on_cpu, save_plainly, storable
-from whydiff.evidence.traces.trace import Event, Sketched, facts_of, fingerprint_of
+from whydiff.evidence.traces.trace import Event, Sketched, facts_of, fingerprint_of, sketch_size
 from whydiff.places import walk_key
 
 FLUSH_BYTES = 8 << 20
@@ -88,8 +88,9 @@ class TraceWriter:
     def write(self, event: Event) -> None:
         held = event.held or Held(event.tensor)
         with self.lock:
-            if "sketch" in held.facts(self.level):
-                self._line(event.to_line(held.facts(self.level)))
+            facts = held.facts(self.level)
+            if "sketch" in facts:
+                self._line(event.to_line(facts | {"sketch": facts["sketch"].folded(sketch_size(event.place)).to_dict()}))
                 return
             self.since = self.since if self.pending else time.monotonic()
             self.pending.append((event, held))
