@@ -13,7 +13,6 @@ from whydiff.formulas.schedule_solve import solve_schedule
 from whydiff.measure.compare import compare, relative_l2
 from whydiff.measure.relations import relations
 
-
 TINY = 1e-150  # whose square is 0 in float64: two tensors closer than that are one
 
 
@@ -60,9 +59,10 @@ def test_a_distance_never_agrees_by_accident(pair):
 @given(pairs())
 def test_a_relation_is_accepted_only_where_it_reproduces_the_candidate(pair):
     a, b = pair
+    rounds = not (b.is_floating_point() or b.is_complex())  # a prediction is rounded before it is held against integers
     for found in relations(a, b):
         assert not math.isnan(found.residual) or not found.accepted
-        if found.accepted and found.kind == "identical":
+        if found.accepted and found.kind == "identical" and not rounds:
             assert truly_equal(a.to(torch.complex128), b.to(torch.complex128)) or compare(a, b).max_abs < TINY
 
 
