@@ -2,7 +2,7 @@
 
 The map; each room uses only what stands to its left or above it.
 
-    taps, places, errors, verdict      words and plain data, no torch
+    taps, places, errors, limits, verdict   words and plain data, no torch
     measure    formulas                how far apart two tensors are; schedules, noise (pure functions)
     evidence                           running and recording a side: probes, traces, floors, settings, cases
     causes                             which causes can be named, and the experiment that proves each

@@ -204,7 +204,7 @@ def test_a_picture_that_is_a_program_is_no_picture(tmp_path):
     ({"probe": "x", "file": "a\\b.safetensors", "key": 0}, "outside the trace folder"),
     ({"probe": "x", "file": "C:b.safetensors", "key": 0}, "outside the trace folder"),
     ({"probe": "x", "file": "a\0b", "key": 0}, "outside the trace folder"),
-    ({"probe": "x", "file": ["a"], "key": 0}, "outside the trace folder"),
+    ({"probe": "x", "file": ["a"], "key": 0}, "outside the trace folder"), ({"probe": "x", "file": "a" * 300, "key": 0}, "outside the trace folder"),
     ({"probe": "x", "step": 10**12}, "steps"), ({"probe": "x", "step": -1}, "step is"), ({"probe": "x", "rank": True}, "rank is"),
     ({"probe": None}, "probe is"), ({"probe": {}}, "probe is"), ({"probe": "x", "component": []}, "component is"),
     ({"probe": "x", "stats": {"mean": 10**400}}, "stats"), ({"probe": "x", "stats": {"mean": 1}, "shape": [2**62, 2**62]}, "stats"),

@@ -6,17 +6,15 @@ import contextlib
 import gzip
 import io
 import pathlib
-import re
 import tarfile
 import tempfile
 import zipfile
 
 from whydiff import limits
 from whydiff.errors import Trouble
-from whydiff.evidence.traces.strangers import reading
+from whydiff.evidence.traces.strangers import is_plain_name, reading
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz")
-_PLAIN = re.compile(r"[^\\/:\x00-\x1f]+")
 _PIECE = 1 << 20
 
 
@@ -46,15 +44,16 @@ def take(path: pathlib.Path, members: dict, wanted: dict[str, str], folder: path
     """Write members as files: {member: relative name}. Raises Trouble where they are more than the archive's size accounts for."""
     total, packed = 0, path.stat().st_size
     for name, file in wanted.items():
-        if not all(_PLAIN.fullmatch(part) and part not in (".", "..") for part in file.split("/")):
+        if not all(map(is_plain_name, file.split("/"))):
             raise Trouble(f"{path}: its member {name[:100]!r} has a name that is no file's.")
         target = folder / file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with reading(path, "a whole archive", "Copy it again."), members[name]() as source, target.open("wb") as out:
-            while piece := source.read(_PIECE):
-                total += len(piece)
-                limits.check_unpacked(total, packed, path)
-                out.write(piece)
+        with reading(path, "a whole archive", "Copy it again."):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with members[name]() as source, target.open("wb") as out:
+                while piece := source.read(_PIECE):
+                    total += len(piece)
+                    limits.check_unpacked(total, packed, path)
+                    out.write(piece)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import pathlib
-import re
 
 import torch
 
@@ -13,7 +12,7 @@ from whydiff import limits
 from whydiff.errors import Trouble, did_you_mean
 from whydiff.evidence.traces import figured
 from whydiff.evidence.traces.archives import is_archive, unpacked
-from whydiff.evidence.traces.strangers import inside, lines_of
+from whydiff.evidence.traces.strangers import inside, is_plain_name, lines_of
 from whydiff.evidence.traces.trace import Event, Sketched, Trace
 from whydiff.evidence.traces.usable import from_safetensors
 from whydiff.measure import mapped
@@ -23,7 +22,6 @@ from whydiff.places import Place
 # What the keys of an event must hold, where they are given.
 _KINDS = {"probe": str, "step": int, "branch": str, "occurrence": int, "module": str, "rank": int, "shape": list, "device": str,
           "component": str, "dtype": str}  # fmt: skip
-_PLAIN_NAME = re.compile(r"[^/\\:\x00-\x1f]+")  # of a file beside trace.jsonl, on any system
 
 
 def read_trace(folder) -> Trace:
@@ -132,7 +130,7 @@ def _read_event(trace: Trace, line: dict, path: pathlib.Path, where: str, files:
         elif (entry := _read_figures(line, place, where, about)) is not None:
             trace.figures[place] = entry
         return
-    if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name) or name in (".", ".."):
+    if not is_plain_name(name):
         raise Trouble(f"{where}: file {str(name)[:100]!r} points outside the trace folder.")
     if name not in files:
         files[name] = _open_tensors(path.parent / name, where, leaves)

@@ -6,9 +6,13 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 
 from whydiff import limits
 from whydiff.errors import OutOfRuns, Trouble
+
+_PLAIN = re.compile(r"[^/\\:\x00-\x1f]+")
+LONGEST = 200  # bytes; file systems end at 255
 
 
 @contextlib.contextmanager
@@ -30,6 +34,11 @@ def reading(path, what: str, remedy: str = "Copy it again, or save it again."):
 def first_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text[:200].rstrip(".")
+
+
+def is_plain_name(name) -> bool:
+    """Is this the name of a file in a folder, on any system: no way to elsewhere, nothing unprintable, not too long?"""
+    return isinstance(name, str) and _PLAIN.fullmatch(name) is not None and name not in (".", "..") and len(name.encode(errors="replace")) <= LONGEST
 
 
 def regular(path: pathlib.Path) -> pathlib.Path:
