@@ -129,6 +129,16 @@ def test_values_that_overflow_a_square_are_said_to():
     assert found.relative_l2 is None and "overflows" in found.why and found.max_abs == 2e200
 
 
+@pytest.mark.parametrize("size", [1e155, 1e200, 1e300])
+def test_values_whose_square_no_float_holds_are_compared(size):
+    a = torch.tensor([size, -size / 3, 5.0], dtype=torch.float64)
+    b = a.clone()
+    b[0] *= 2
+    found = compare(a, b)
+    assert (found.max_abs, found.differing, found.equal) == (size, 1, False)
+    assert compare(a, a.clone()).equal
+
+
 def test_the_deciding_figures_are_those_of_the_whole_pass():
     a, b = drawn(0, (50, 999), torch.bfloat16), drawn(1, (50, 999), torch.float32)
     whole, few = compare(a, b), compare(a, b, deciding=True)

@@ -73,14 +73,14 @@ def _summed(column: dict[str, Tensor], center_a: float, center_b: float) -> Tota
         return None
     n = max(total["count"], 1.0)
     mean_a, mean_b = total["sa"] / n, total["sb"] / n
-    var_a, var_b = total["saa"] - n * mean_a**2, total["sbb"] - n * mean_b**2
+    var_a, var_b = total["saa"] - n * mean_a * mean_a, total["sbb"] - n * mean_b * mean_b
     if var_a < 1e-2 * total["saa"] or var_b < 1e-2 * total["sbb"]:
         return None
     mean_a, mean_b, covar = mean_a + center_a, mean_b + center_b, total["sab"] - n * mean_a * mean_b
     return Totals(
         differing=None, count=int(total["count"]), nonfinite_a=int(total["bad_a"]), nonfinite_b=int(total["bad_b"]),
-        max_abs=largest["max_abs"], abs_sum=total["abs_sum"], distance=total["distance"], norm_a=var_a + n * mean_a**2,
-        norm_b=var_b + n * mean_b**2, dot=covar + n * mean_a * mean_b, var_a=var_a, var_b=var_b, covar=covar)  # fmt: skip
+        max_abs=largest["max_abs"], abs_sum=total["abs_sum"], distance=total["distance"], norm_a=var_a + n * mean_a * mean_a,
+        norm_b=var_b + n * mean_b * mean_b, dot=covar + n * mean_a * mean_b, var_a=var_a, var_b=var_b, covar=covar)  # fmt: skip
 
 
 def _worst(a: Tensor, b: Tensor, column: dict[str, Tensor], each: int) -> int:

@@ -94,7 +94,7 @@ class _Sums:
         found, n = self.found, max(self.found.count, 1)
         found.equal = found.differing == 0
         found.differing = found.differing if self.everything else None
-        found.var_a, found.var_b = self.saa - self.sa**2 / n, self.sbb - self.sb**2 / n
+        found.var_a, found.var_b = self.saa - self.sa * self.sa / n, self.sbb - self.sb * self.sb / n
         found.covar = None if self.complex else self.sab - self.sa * self.sb / n
         return found
 
