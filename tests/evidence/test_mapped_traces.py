@@ -22,9 +22,9 @@ import sys
 import torch, whydiff
 from whydiff.engine.files import compare_files
 from whydiff.measure import mapped
-from whydiff.measure.onepass import compiled
+from whydiff.measure.onepass import machine
 
-mapped.LARGE = compiled.LARGE = 1
+mapped.LARGE = machine.LARGE = 1
 def status(what):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what + ":"))
 whydiff.compare(torch.ones(1 << 20), torch.ones(1 << 20))

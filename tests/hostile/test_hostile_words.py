@@ -8,7 +8,7 @@ import pytest
 from nbconvert.filters import markdown2html
 
 from whydiff.audits.result import AuditResult, Lines, Table
-from whydiff.report.views.pictures import plain
+from whydiff.report.views.colours import plain
 from whydiff.verdict import Cause, Verdict, literal
 
 EVIL = "a<script>alert(1)</script>\n<img src=x onerror=alert(1)>[x](javascript:alert(1)) ![x](http://evil/x.png) `|` <a href='javascript:1'>"

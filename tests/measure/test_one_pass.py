@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from whydiff.measure import tensors
 from whydiff.measure.compare import compare, relative_l2
-from whydiff.measure.onepass import compiled, plain
+from whydiff.measure.onepass import compiled, machine, plain
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 EXACT = (torch.uint8, torch.int8, torch.bool, torch.int16, torch.int32, torch.float8_e4m3fn, torch.float8_e5m2)
@@ -23,7 +23,7 @@ SUMS = ("mean_abs", "mean_rel", "relative_l2", "cosine", "correlation", "psnr")
 
 @pytest.fixture(autouse=True)
 def every_size_counts_as_large(monkeypatch):
-    monkeypatch.setattr(compiled, "LARGE", 1)
+    monkeypatch.setattr(machine, "LARGE", 1)
     monkeypatch.setattr(compiled, "_TASK", 1 << 13)
     monkeypatch.setattr(compiled, "_ORDERED", 1 << 13)
 
@@ -165,7 +165,7 @@ def test_a_part_of_a_strided_tensor_is_that_of_the_whole():
 def test_without_numba_torch_gives_the_figures(monkeypatch):
     a, b = drawn(0, 9000, torch.float32), drawn(1, 9000, torch.float32)
     fast = compare(a, b)
-    monkeypatch.setattr(compiled, "_machine_code", lambda: None)
+    monkeypatch.setattr(machine, "code", lambda: None)
     slow = compare(a, b)
     assert slow.to_dict(6) == fast.to_dict(6)
 

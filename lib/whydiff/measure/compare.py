@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whydiff.errors import Trouble
 from whydiff.measure.mapped import let_go
-from whydiff.measure.onepass import compiled, fused, plain
+from whydiff.measure.onepass import fused, machine, plain
 from whydiff.measure.onepass.totals import Totals
 from whydiff.measure.tensors import as_tensor, chunks, dtype_name, wide
 
@@ -122,15 +122,24 @@ def relative_l2(reference: Tensor, candidate: Tensor) -> float:
 
 def totals(a: Tensor, b: Tensor, everything: bool = True) -> Totals:
     """One pass over two tensors of one shape, in the fastest way that this machine and these tensors allow."""
-    way = fused if fused.readable(a, b, everything) else compiled if compiled.readable(a, b) else plain
-    found = way.totals(a, b, everything)
+    found = _way(a, b, everything).totals(a, b, everything)
     let_go(a, b)
     return found
 
 
+def _way(a: Tensor, b: Tensor, everything: bool):
+    if fused.readable(a, b, everything):
+        return fused
+    if machine.readable(a, b):
+        from whydiff.measure.onepass import compiled
+
+        return compiled
+    return plain
+
+
 def _squares(a: Tensor, b: Tensor) -> tuple[float, float]:
     """‖a - b‖² and ‖a‖²; NaN or inf where a value is not finite."""
-    if fused.readable(a, b, everything=False) or compiled.readable(a, b):
+    if fused.readable(a, b, everything=False) or machine.readable(a, b):
         found = totals(a, b, everything=False)
         return (math.inf, 1.0) if found.nonfinite_a or found.nonfinite_b else (found.distance, found.norm_a)
     distance = norm = 0.0

@@ -25,13 +25,14 @@ LEVELS = ("full", "fingerprint")
 
 
 class Held:
-    """A tensor as it is written: looked at once and stored once, however many places show it. `ready` waits for its copy to arrive."""
+    """A tensor as it is written: looked at once, and stored once by each writer, however many places show it. `ready` waits for its
+    copy to arrive."""
 
     def __init__(self, tensor: torch.Tensor, ready=None):
         self.tensor, self.ready = tensor, ready
         self.size = tensor.numel() * tensor.element_size()
-        self.lies: dict = {}  # file and key, once it is stored
-        self._facts: dict | None = None
+        self._lies: tuple = (None, {})  # the writer that stored it last, and the file and key there
+        self._facts: dict[str, dict] = {}
 
     def arrived(self) -> torch.Tensor:
         if self.ready is not None:
@@ -40,10 +41,17 @@ class Held:
         return self.tensor
 
     def facts(self, level: str) -> dict:
-        if self._facts is None:
+        if level not in self._facts:
             tensor = storable(self.arrived())
-            self._facts = fingerprint_of(tensor) if level == "fingerprint" and tensor.numel() > WHOLE else facts_of(tensor)
-        return self._facts
+            self._facts[level] = fingerprint_of(tensor) if level == "fingerprint" and tensor.numel() > WHOLE else facts_of(tensor)
+        return self._facts[level]
+
+    def lies(self, writer: object) -> dict:
+        """File and key in the folder of the writer that calls itself so; nothing before it has stored it."""
+        return self._lies[1] if self._lies[0] is writer else {}
+
+    def stored(self, writer: object, file: str, key: str) -> None:
+        self._lies = (writer, {"file": file, "key": key})
 
 
 class TraceWriter:
@@ -60,6 +68,7 @@ class TraceWriter:
         self.lines = path.open("x", encoding="utf-8")
         self.lock = threading.RLock()
         self.pid = os.getpid()
+        self.me = object()  # what tensors remember of who stored them; not the writer, which would live as long as they
         self.pending: list[tuple[Event, Held]] = []
         self.since = 0.0  # when the first of them came
         self.pending_bytes = self.files = self.count = 0
@@ -94,7 +103,7 @@ class TraceWriter:
                 return
             self.since = self.since if self.pending else time.monotonic()
             self.pending.append((event, held))
-            self.pending_bytes += 0 if held.lies else held.size
+            self.pending_bytes += 0 if held.lies(self.me) else held.size
             if self.pending_bytes >= FLUSH_BYTES or len(self.pending) >= FLUSH_TENSORS:
                 self.flush()
 
@@ -112,17 +121,17 @@ class TraceWriter:
         with self.lock:
             if not self.pending or self.lines.closed or os.getpid() != self.pid:
                 return
-            new = list({id(held): held for _, held in self.pending if not held.lies}.values())
+            new = list({id(held): held for _, held in self.pending if not held.lies(self.me)}.values())
             if new:
                 self.files += 1
                 name = f"tensors-{self.files:05d}.safetensors"
                 keyed = {str(self.count + i): held for i, held in enumerate(new)}
                 save_plainly({key: plain_on_cpu(storable(held.arrived())) for key, held in keyed.items()}, self.folder / name)
                 for key, held in keyed.items():
-                    held.lies = {"file": name, "key": key}
+                    held.stored(self.me, name, key)
                 self.count += len(new)
             for event, held in self.pending:
-                self._line(event.to_line(held.facts(self.level)) | held.lies)
+                self._line(event.to_line(held.facts(self.level)) | held.lies(self.me))
             self.pending, self.pending_bytes = [], 0
 
     def finish(self, floor: dict[str, float] | None = None, absent=(), injection=None, complete: bool = True,

@@ -1,4 +1,4 @@
-"""The pass over large tensors on the CPU: which of them it can read, and who reads which blocks.
+"""The pass over large tensors on the CPU: who reads which blocks of those that `machine.readable` lets through.
 
 Tensors are read where they lie, in any of the usual types and any mix of them. What does not lie in row-major order is put in order
 a few blocks at a time. The figures do not depend on the number of threads, bit for bit.
@@ -15,42 +15,19 @@ import torch
 from torch import Tensor
 
 from whydiff.measure import mapped
+from whydiff.measure.onepass import machine
 from whydiff.measure.onepass.plain import ulp_dtype
 from whydiff.measure.onepass.totals import Totals
 from whydiff.measure.tensors import flat_part, pieces
 
-# Below this the pass in torch is done before numba is imported (0.5 s) and its code is read (0.3 s). The number of elements alone
-# decides, so that a pair of tensors has the same figures, bit for bit, whatever was compared before.
-LARGE = 1 << 22
 _TASK = 1 << 21  # elements that a thread takes at a time
 _ORDERED = 1 << 17  # elements that are put in order at a time: they fit a processor's cache
-
-_ONE_BYTE = tuple(getattr(torch, name) for name in ("uint8", "int8", "bool", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
-                                                    "float8_e5m2fnuz", "float8_e8m0fnu") if hasattr(torch, name))  # fmt: skip
-_KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3, torch.int16: 5, torch.int32: 6}
-_BYTE = 4
 _WIDE = (torch.float64, torch.int32)  # hold numbers that float32 does not
 _SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def readable(a: Tensor, b: Tensor) -> bool:
-    """Can and should this pair be read here?"""
-    known = all(t.device.type == "cpu" and (t.dtype in _KINDS or t.dtype in _ONE_BYTE) and not t.is_neg() for t in (a, b))
-    return known and a.numel() >= LARGE and _machine_code() is not None
-
-
-@functools.lru_cache(maxsize=1)
-def _machine_code():
-    """The module that numba compiles, or None where there is no numba that works here: then torch does it."""
-    try:
-        from whydiff.measure.onepass import blocks
-    except Exception:  # not installed, or made for another numpy, which numba says with whatever it likes
-        return None
-    return blocks
-
-
 def totals(a: Tensor, b: Tensor, everything: bool = True, threads: int | None = None) -> Totals:
-    """What a comparison of two tensors of one shape needs; `readable` pairs only. `threads`: torch's own number by default."""
+    """What a comparison of two tensors of one shape needs; `machine.readable` pairs only. `threads`: torch's own number by default."""
     order = _memory_order(a, b)
     ordered_a, ordered_b = a.permute(order), b.permute(order)
     rows, counts = _tables(ordered_a, ordered_b, everything, threads or torch.get_num_threads())
@@ -71,7 +48,7 @@ def _memory_order(a: Tensor, b: Tensor) -> list[int]:
 
 def _tables(a: Tensor, b: Tensor, everything: bool, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """(blocks, figures) float64 and (blocks, counts) int64."""
-    code = _machine_code()
+    code = machine.code()
     number = math.ceil(a.numel() / code.BLOCK)
     rows, counts = np.empty((number, len(code.FLOATS))), np.empty((number, len(code.COUNTS)), np.int64)
     each = _TASK // code.BLOCK
@@ -99,8 +76,8 @@ def _task(code, a: Tensor, b: Tensor, everything: bool, rows: np.ndarray, counts
             end = min(begin + step, last)
             start, stop = begin * code.BLOCK, min(end * code.BLOCK, a.numel())
             x, y = _lying(a, start, stop), _lying(b, start, stop)  # kept while their addresses are used
-            code.run(x.data_ptr(), _kind(a), _meanings(a.dtype), y.data_ptr(), _kind(b), _meanings(b.dtype), _KINDS[native],
-                     -1 if coarse is None else _KINDS[coarse], everything, stop - start, 0, end - begin, rows[begin:end], counts[begin:end],
+            code.run(x.data_ptr(), _kind(a), _meanings(a.dtype), y.data_ptr(), _kind(b), _meanings(b.dtype), machine.KINDS[native],
+                     -1 if coarse is None else machine.KINDS[coarse], everything, stop - start, 0, end - begin, rows[begin:end], counts[begin:end],
                      *room)  # fmt: skip
 
 
@@ -113,14 +90,14 @@ def _lying(tensor: Tensor, start: int, stop: int) -> Tensor:
 
 
 def _kind(tensor: Tensor) -> int:
-    return _KINDS.get(tensor.dtype, _BYTE)
+    return machine.KINDS.get(tensor.dtype, machine.BYTE)
 
 
 @functools.cache
 def _meanings(dtype: torch.dtype) -> np.ndarray:
     """What each byte means in a type of one byte."""
     every = torch.arange(256, dtype=torch.uint8)
-    return every.view(dtype).to(torch.float32).numpy() if dtype in _ONE_BYTE else np.zeros(256, np.float32)
+    return every.view(dtype).to(torch.float32).numpy() if dtype in machine.ONE_BYTE else np.zeros(256, np.float32)
 
 
 def _summed(rows: np.ndarray, counts: np.ndarray) -> Totals:
@@ -146,15 +123,15 @@ def _worst(a: Tensor, b: Tensor, rows: np.ndarray, counts: np.ndarray) -> int | 
     if not counts[:, 0].any():
         return None
     block = int(np.where(counts[:, 0] > 0, rows[:, 7], -1.0).argmax())
-    start = block * _machine_code().BLOCK
-    stop = min(start + _machine_code().BLOCK, a.numel())
+    start = block * machine.code().BLOCK
+    stop = min(start + machine.code().BLOCK, a.numel())
     apart = (flat_part(a, start, stop).to(torch.float64) - flat_part(b, start, stop).to(torch.float64)).abs()
     return start + int(torch.where(apart.isfinite(), apart, -1.0).argmax())
 
 
 def _first_bad(counts: np.ndarray) -> int | None:
     bad = np.flatnonzero(counts[:, 6] >= 0)
-    return int(bad[0]) * _machine_code().BLOCK + int(counts[bad[0], 6]) if len(bad) else None
+    return int(bad[0]) * machine.code().BLOCK + int(counts[bad[0], 6]) if len(bad) else None
 
 
 def _at(order: list[int], shape, flat: int | None) -> int | None:
