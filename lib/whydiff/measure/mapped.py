@@ -57,7 +57,7 @@ def let_go(*tensors: Tensor) -> None:
     """The values are not needed for now; where they are again, they are read from the file again."""
     for tensor in tensors:
         if _leaves(tensor) and tensor.numel():
-            span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+            span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
             _advise("MADV_DONTNEED", tensor.data_ptr(), tensor.data_ptr() + span * tensor.element_size(), tensor)
 
 

@@ -44,7 +44,7 @@ def totals(a: Tensor, b: Tensor, everything: bool = False) -> Totals:
     with torch.cuda.device(a.device) if a.is_cuda else torch.no_grad():
         code.one_pass[(programs,)](flat_a, flat_b, centers, out, n, each, TILE=code.TILE, DEEP=code.DEEP, num_warps=8)
     rows, (center_a, center_b) = out.cpu(), centers.double().tolist()
-    column = dict(zip(code.COLUMNS, rows.unbind(1), strict=True))
+    column = dict(zip(code.COLUMNS, rows.unbind(1)))
     found = _summed(column, center_a, center_b)
     if found is None:
         return plain.totals(a, b, everything)
