@@ -9,7 +9,7 @@ NBVAL := --nbval-lax --nbval-cell-timeout=180 --timeout=600 -p no:cacheprovider
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup investigate test lint lab bench natural faults reliability fuzz models lock licences clean
+.PHONY: help setup investigate test thorough lint lab bench natural faults reliability fuzz models lock licences clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
@@ -29,8 +29,10 @@ investigate: setup ## why does the port's picture differ? (CASE=... for another 
 
 # Practice draws another bug each time; tests/browser plays it with a fixed seed.
 test: setup lint ## ruff, pytest, then every notebook by nbval
-	$(PYTEST) tests
-	$(PYTEST) $(NBVAL) --ignore=notebooks/practice notebooks
+	$(PYTEST) $(NBVAL) --ignore=notebooks/practice tests notebooks
+
+thorough: setup ## the tests that `make test` leaves out, so that it stays below ten minutes
+	$(PYTEST) -m thorough tests
 
 lint: setup ## ruff over code and notebooks
 	$(BIN)/ruff check

@@ -72,6 +72,7 @@ def test_one_at_a_time_says_what_both_in_memory_say(case, tmp_path, build, cause
     assert together.verdict.words() == alone.verdict.words() and made_by(tmp_path).MOST[0] > 1
 
 
+@pytest.mark.thorough
 def test_sides_that_do_not_fit_are_kept_apart_by_themselves(case, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100)
     assert study(case(shift=5.0)).lab.apart

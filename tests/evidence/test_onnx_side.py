@@ -76,6 +76,7 @@ def test_sound_exports_of_transformer_and_decoder_agree_at_another_size_too(tran
         assert verdict.verdict == "within_noise", str(verdict)
 
 
+@pytest.mark.thorough
 def test_a_constant_folded_at_export_is_found(tmp_path):
     """The guidance of the day of the export, for ever."""
     pipe = sides.reference()

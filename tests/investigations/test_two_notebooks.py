@@ -47,7 +47,7 @@ def test_links_lead_to_files_that_exist(name):
             assert (FOLDER / target).exists(), target
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name, changed, before, after", [
     ("longcat_native_vs_original", {"case": "../../data/cases/longcat_newest.yaml", "steps": 16, "faults": ["no RoPE", "sign flipped"], "seeds": 1,
                                     "blocks": 2}, "activation-function", "catch 0 of 2 planted faults"),

@@ -124,7 +124,8 @@ def test_an_interrupted_command_leaves_no_kernel(toy):
     notebook(folder, "00_slow.ipynb", "import os; open(pids, 'w').write(f'{os.getpid()} {os.getppid()} '); import time; time.sleep(60)",
              parameters=f"pids = {str(toy / 'pids')!r}")  # fmt: skip
     script = 'from whydiff.headless import investigate; investigate("toy.yaml", folder="book", kernels="fork", out="out")'
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
     kernel, warm = written(toy / "pids", lambda: process.poll() is None)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)

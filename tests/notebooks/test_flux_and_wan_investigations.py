@@ -38,14 +38,14 @@ def test_the_story_is_told_in_short_cells_from_question_to_remedy(name):
     assert printed(FOLDER / f"{name}.ipynb").startswith(f"{name}: different")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_had_the_spike_been_at_step_19_the_shift_would_have_been_the_one_that_was_meant(tmp_path):
     said = verdict_of(tmp_path, "wan22_expert_switch", tqdm_step=19, shown=21.0)
     assert said.startswith("wan22_expert_switch: same")
     assert "of the shifts configured (3, 5, 12) only 12 does" in said and "no path" not in said
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_had_the_port_been_healthy_and_the_checks_real_the_notes_claims_would_hold(tmp_path):
     cases = "../../data/cases"
     said = verdict_of(tmp_path, "flux_fastvideo_vs_sglang", case=f"{cases}/flux_healthy.yaml",

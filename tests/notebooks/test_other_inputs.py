@@ -26,7 +26,7 @@ def printed(path) -> str:
     return "".join(output.get("text", "") for output in cell.outputs)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_had_the_script_kept_its_frames_its_drift_would_have_been_a_question(tmp_path):
     builds, alone = tmp_path / "builds.yaml", tmp_path / "switches.yaml"
     builds.write_text(yaml.safe_dump({"the note's script": {"like": "official", "text_encoder": "t5"}, "port of the note": {"like": "port"}}))
@@ -39,7 +39,7 @@ def test_had_the_script_kept_its_frames_its_drift_would_have_been_a_question(tmp
     assert "from frame 0 on: another scale." in said
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_logs_with_the_spike_at_the_same_step_differ_in_nothing(tmp_path):
     log = tmp_path / "seconds.txt"
     log.write_text("\n".join(["60"] + ["20.1", "20.0"] * 8 + ["20.2", "49.0"] + ["20.0", "20.1"] * 4) + "\n")

@@ -55,6 +55,7 @@ def test_kept_sides_and_shared_recordings_give_the_verdicts_of_fresh_ones(sweep_
     assert sum(answer.figures["shared"] for answer in answers) > 0
 
 
+@pytest.mark.thorough
 def test_a_size_that_an_earlier_case_left_behind_does_not_reach_the_next(sweep_file, worker):
     """The leaky port keeps the table of the first height: A-B-A does not see it, as both have one height; a kept side would."""
     cases = plan(sweep_file("set: {candidate.build.leaky: true}\ngrid: {call.height: [6, 8, 6.0, 8.0]}".replace(", 6.0, 8.0", ""))).cases
@@ -63,6 +64,7 @@ def test_a_size_that_an_earlier_case_left_behind_does_not_reach_the_next(sweep_f
     assert answers[1].figures["loaded"] == 0
 
 
+@pytest.mark.thorough
 def test_what_files_of_sides_hold_for_the_whole_process_does_not_reach_the_next_case(sweep_file, toys, worker):
     """A global that keeps the first seed: in a process of its own each case agrees."""
     (toys / "sides.py").write_text((toys / "sides.py").read_text() + """
@@ -81,6 +83,7 @@ def keeps(**build):
     assert second.figures["loaded"] == 2
 
 
+@pytest.mark.thorough
 def test_a_side_that_its_files_hold_is_not_mixed_up_with_another_build_of_it(sweep_file, toys, worker):
     (toys / "sides.py").write_text((toys / "sides.py").read_text() + """
 SIDE = None
@@ -97,6 +100,7 @@ def kept_globally(**build):
     assert found == ["same", "different"] * 2
 
 
+@pytest.mark.thorough
 def test_what_a_side_sets_for_the_process_does_not_reach_cases_that_do_not_have_it(sweep_file, worker):
     cases = plan(sweep_file("grid: {candidate.build.tf32: [true, false]}")).cases
     before = torch.backends.cuda.matmul.allow_tf32
