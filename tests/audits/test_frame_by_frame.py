@@ -36,6 +36,9 @@ FOUND = {
 }
 
 
+pytestmark = pytest.mark.thorough  # the notebook of Waypoint, which make test runs, holds the same up
+
+
 @pytest.fixture(scope="module")
 def studies():
     builds = switches.read_switches(CASES / "waypoint" / "builds.yaml")

@@ -79,6 +79,7 @@ def test_a_trace_into_which_nothing_was_put_is_no_round(recorded, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_two_faults_of_the_port_are_both_named_and_repaired_in_rounds_across_processes(program, tmp_path):
     (tmp_path / "flux.py").write_text(textwrap.dedent(FLUX))
     build = json.dumps({"flow_shift": 3.0, "apply_vae_shift_factor": False})
