@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from whydiff.errors import Trouble
+from whydiff.evidence.traces.new_folder import take_place
 from whydiff.kernels.warm import kernel_command, warming, way_of
 from whydiff.notebooks import Notebook, check_parameters, choose, own_kernel, run_all
 from whydiff.verdict import Verdict
@@ -166,12 +167,7 @@ def published(target) -> Iterator[pathlib.Path]:
         raise Trouble(f"{target} cannot be written: {error.strerror}. Choose another --out.") from None
     try:
         yield draft
-        old = target.with_name(f".{target.name}.{os.getpid()}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        draft.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        take_place(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -9,7 +9,7 @@ import whydiff
 from whydiff.audits import dimension_audit, guidance_and_step, noise_equality, prompt_embedding_stats, schedule_math
 from whydiff.cli import run
 from whydiff.evidence.case import Defaults
-from whydiff.evidence.surroundings.filled import filled
+from whydiff.evidence.sides.filled import filled
 from whydiff.report.settings import settings_of
 
 

@@ -6,8 +6,8 @@ from whydiff.audits.judge import judged
 from whydiff.audits.result import AuditResult, Sentence, Table
 from whydiff.evidence.atlas.compare import schedule_clashes
 from whydiff.evidence.atlas.keys import KEYS, equal
+from whydiff.evidence.sides.filled import CANONICAL, filled
 from whydiff.evidence.surroundings.defaults import framework_called, model_called
-from whydiff.evidence.surroundings.filled import CANONICAL, filled
 
 NAME = "dimension_audit"
 QUESTION = "Do both sides make an output of the same size, and who gave each parameter its value?"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 
 from whydiff.audits.result import AuditResult, Sentence
-from whydiff.audits.switches import named
 from whydiff.evidence.floor import STANDS_OUT
 from whydiff.evidence.traces.trace import Trace
 from whydiff.formulas.frame_memory import Window, find_window, periods
@@ -115,14 +114,3 @@ def audit(study) -> AuditResult:
     return AuditResult(NAME, QUESTION, study.verdict.verdict, tuple(findings),
                        ("frame", "difference of whole runs", "stands out above", "added by its decoder", "stands out"), tuple(table),
                        {"frames": series, "windows": {"reference": windows(study.reference), "candidate": windows(study.candidate)}})  # fmt: skip
-
-
-def fingerprint_rows(studies: dict, frames=()) -> list[tuple]:
-    """(switch, verdict, first frame or "never", differences at `frames` ..., what the engine says) for a table."""
-    rows = []
-    for name, study in studies.items():
-        series = {entry.frame: entry.difference for entry in by_frame(study)}
-        first = first_frame(study)
-        rows.append((name, study.verdict.verdict, "never" if first is None else first, *(series.get(f) for f in frames),
-                     named(study.verdict)))  # fmt: skip
-    return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,8 +42,3 @@ def as_stored(sigmas: Sequence[float], dtype: str = "bfloat16") -> list[float]:
     import torch
 
     return torch.tensor(sigmas).to(getattr(torch, dtype)).double().tolist()
-
-
-def steepest(sigmas: Sequence[float]) -> float:
-    """The largest step of a list, as a positive number: one last step of 0.84 returns almost the conditional mean."""
-    return max((now - after for now, after in zip(sigmas, sigmas[1:])), default=math.nan)

@@ -154,11 +154,6 @@ def timesteps_from_sigmas(sigmas, scale: float = 1000.0, integer: bool = False):
     return np.trunc(np.asarray(timesteps, dtype=np.float64)) if integer else timesteps
 
 
-def sigmas_from_timesteps(timesteps, scale: float = 1000.0):
-    """timestep / scale, the inverse of `timesteps_from_sigmas` without ``integer``."""
-    return _array(timesteps) / scale
-
-
 def switch_step(values, boundary: float) -> int:
     """The first step, from 0, whose sigma (or timestep) is below ``boundary`` (0.875) times the scale of the values.
 

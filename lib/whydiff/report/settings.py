@@ -9,7 +9,7 @@ ORIGINS = {"call": "the case: call", "case: settings": "the case: settings"}  # 
 
 def settings_of(study, role: str) -> dict[str, dict]:
     """Every setting of a side: {"value", "origin"}; what was said last wins (facts, settings, trace, live call)."""
-    from whydiff.evidence.surroundings.filled import filled  # torch: not before a report is asked for
+    from whydiff.evidence.sides.filled import filled  # torch: not before a report is asked for
 
     case_side = getattr(study.case, role)
     found: dict[str, dict] = {key: {"value": value, "origin": "case: settings"} for key, value in case_side.settings.items()}

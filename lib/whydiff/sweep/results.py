@@ -15,6 +15,7 @@ from typing import Any
 
 from whydiff.engine.expectation import exit_status, shortfall
 from whydiff.errors import Trouble
+from whydiff.evidence.traces.new_folder import take_place
 from whydiff.sweep.grid import Planned
 from whydiff.sweep.task import Answer
 from whydiff.verdict import Verdict, where
@@ -126,12 +127,7 @@ def store(out: pathlib.Path, planned: Planned, key: str, answer: Answer) -> Resu
         json.dump(told, file, indent=1, ensure_ascii=False, default=str)
         file.flush()
         os.fsync(file.fileno())
-    old = final.with_name(f".{planned.name}.old.part")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    draft.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    take_place(draft, final)
     return Result(planned, answer.verdict, answer.trouble, answer.seconds, answer.figures)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -34,3 +35,13 @@ def new_folder(folder) -> Iterator[pathlib.Path]:
         raise Trouble(f"{folder} cannot be written: {error.strerror or error}. Choose another --out.") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def take_place(draft: pathlib.Path, folder: pathlib.Path) -> None:
+    """`draft` becomes `folder`; what was there is moved aside at once and then removed, so that one of the two is always whole."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.rename(aside)
+    draft.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
