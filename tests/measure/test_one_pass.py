@@ -129,8 +129,10 @@ def test_values_that_overflow_a_square_are_said_to():
     assert found.relative_l2 is None and "overflows" in found.why and found.max_abs == 2e200
 
 
+@pytest.mark.parametrize("large", [1, 1 << 30])  # by machine code, and by torch
 @pytest.mark.parametrize("size", [1e155, 1e200, 1e300])
-def test_values_whose_square_no_float_holds_are_compared(size):
+def test_values_whose_square_no_float_holds_are_compared(monkeypatch, size, large):
+    monkeypatch.setattr(machine, "LARGE", large)
     a = torch.tensor([size, -size / 3, 5.0], dtype=torch.float64)
     b = a.clone()
     b[0] *= 2
