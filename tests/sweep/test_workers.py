@@ -138,6 +138,20 @@ def test_a_sweep_that_was_ended_lost_nothing_left_no_process_and_goes_on(tmp_pat
     assert {case["name"] for case in told["cases"] if case["done_before"]} >= set(first)
 
 
+def test_what_dask_has_to_say_about_lost_messages_stays_unsaid_after_the_workers_are_gone_too():
+    program = """
+import logging
+from whydiff.sweep.cluster import workers
+if __name__ == "__main__":
+    with workers(None, 1, 1, {}) as (client, needed):
+        assert client.submit(abs, -3).result() == 3
+    logging.getLogger("distributed.batched").info("Batched Comm Closed", exc_info=OSError("no"))
+    logging.getLogger("distributed.client").error("lost")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_what_is_all_done_starts_no_worker_and_bad_calls_are_one_line(tmp_path, monkeypatch, capsys):
     from whydiff.cli import run
 

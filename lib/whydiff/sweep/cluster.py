@@ -22,7 +22,9 @@ def workers(scheduler: str | None, wanted: int | None, cases: int, resources: di
     """(a dask client, what each worker of it must have). Raises Trouble where dask is missing or the scheduler cannot be reached."""
     try:
         import dask
-        import distributed
+
+        with dask.config.set(logging=dict.fromkeys(("distributed", "distributed.client", "tornado.application"), _loudness().lower())):
+            import distributed  # its loggers are set up as it is imported
     except ImportError:
         raise Trouble("a sweep needs dask.distributed: pip install 'whydiff[sweep]', or pip install distributed.") from None
     with dask.config.set(_settings()):
@@ -39,12 +41,12 @@ def _settings() -> dict:
     return {"distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536, **threads},
             # Importing torch holds a process for many seconds on a busy machine; that is no reason to give it up.
             "distributed.comm.timeouts.connect": "60s", "distributed.comm.timeouts.tcp": "300s",
-            "logging": {"distributed": "warning" if os.environ.get("WHYDIFF_DEBUG") else "critical"}}  # fmt: skip
+            "logging": {"distributed": _loudness().lower()}}  # fmt: skip
 
 
-def _loudness() -> int:
-    """That workers die is what a sweep reports itself."""
-    return logging.INFO if os.environ.get("WHYDIFF_DEBUG") else logging.CRITICAL
+def _loudness() -> str:
+    """That workers die, and which messages are lost on the way, is what a sweep reports itself."""
+    return "INFO" if os.environ.get("WHYDIFF_DEBUG") else "CRITICAL"
 
 
 @contextlib.contextmanager
@@ -62,7 +64,7 @@ def _embedded(distributed, wanted: int | None, cases: int, resources: dict[str, 
         with distributed.LocalCluster(
             n_workers=wanted or sensible(cases, len(cards)), threads_per_worker=1, processes=True, host="127.0.0.1",
             dashboard_address="127.0.0.1:0", memory_limit=0, resources={"GPU": 1} if cards else None, local_directory=folder,
-            silence_logs=_loudness(), plugins={Settled(cards)},
+            silence_logs=getattr(logging, _loudness()), plugins={Settled(cards)},
         ) as cluster, distributed.Client(cluster) as client:  # fmt: skip
             try:
                 yield client
