@@ -132,6 +132,16 @@ def test_memory_of_a_copy_is_used_again_only_when_nobody_needs_the_copy():
     assert copies.of(torch.full((200, 100), -1.0).T).tensor.data_ptr() == at
 
 
+@pytest.mark.parametrize("numel", [1, 20_000, 300_000, 1_000_001])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.complex128])
+def test_a_copy_of_any_size_is_the_tensor_and_lies_apart_from_it(numel, dtype):
+    copies, shown = Copies(), (torch.arange(3 * numel) % 2).view(3, numel).to(dtype).T
+    first, other = copies.of(shown).tensor, copies.of(~shown if dtype is torch.bool else -shown).tensor
+    kept = shown.clone()
+    shown.zero_()
+    assert first.dtype is dtype and torch.equal(first, kept) and not torch.equal(other, kept)
+
+
 def test_a_copy_that_is_on_its_way_is_waited_for_before_it_is_looked_at():
     arrived = []
     held = Held(torch.zeros(3), lambda: (arrived.append(1), held.tensor.fill_(2.0)))

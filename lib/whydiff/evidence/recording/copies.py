@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import mmap
 import threading
 
 import torch
@@ -12,6 +14,7 @@ from whydiff.evidence.traces.trace_writer import Held
 _RECENT = 6  # a layer's output is its container's, too: it is shown again at once or not at all
 _SMALL = 1 << 16  # bytes that malloc has at hand
 _KEPT = 256 << 20  # bytes of memory that wait for the next copies
+_PAGE = 2 << 20  # bytes of a huge page
 _WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -27,7 +30,11 @@ class Lent(Held):
 
 
 class Rooms:
-    """Memory that was touched before: the kernel need not find and clear new pages for each copy, which takes as long as copying."""
+    """Memory for copies, apart from that which the run itself takes and gives back, and used again.
+
+    New memory is found and cleared by the kernel page by page when it is first touched, which can take ten times as long as copying;
+    and where copies took what the run has just given back, the run would pay that, too. So copies lie in huge pages of their own.
+    """
 
     def __init__(self):
         self.free: dict[int, list[torch.Tensor]] = collections.defaultdict(list)
@@ -35,17 +42,32 @@ class Rooms:
         self.lock = threading.Lock()
 
     def of(self, size: int) -> torch.Tensor:
+        """(n,) uint8 with n at least `size`."""
+        size = -(-size // _PAGE) * _PAGE if size > _PAGE // 2 else size
         with self.lock:
             if self.free[size]:
                 self.bytes -= size
                 return self.free[size].pop()
-        return torch.empty(size, dtype=torch.uint8, device="cpu")
+        return _huge(size) if size >= _PAGE else _ordinary(size)
 
     def give_back(self, room: torch.Tensor) -> None:
         with self.lock:
             if self.bytes + room.numel() <= _KEPT:
                 self.bytes += room.numel()
                 self.free[room.numel()].append(room)
+
+
+def _ordinary(size: int) -> torch.Tensor:
+    return torch.empty(size, dtype=torch.uint8, device="cpu")
+
+
+def _huge(size: int) -> torch.Tensor:
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return _ordinary(size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # a process that forks does not share it
+    with contextlib.suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 class Copies:
@@ -72,7 +94,7 @@ class Copies:
         if size < _SMALL or own.layout is not torch.strided or own.is_quantized or own.is_conj() or own.is_neg():
             return Held(own.to("cpu", copy=True))
         room = self.rooms.of(size)
-        return Lent(room.view(own.dtype).view(own.shape).copy_(own), room, self.rooms)
+        return Lent(room[:size].view(own.dtype).view(own.shape).copy_(own), room, self.rooms)
 
     def _same(self, own: torch.Tensor) -> Held | None:
         """The copy of this tensor, if it was shown a moment ago and holds the same bits still: looked at, as versions can lie.

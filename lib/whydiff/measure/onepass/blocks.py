@@ -14,12 +14,15 @@ from numba import njit
 
 from whydiff.measure.onepass import kernels
 from whydiff.measure.onepass.kernels import (
+    BFLOAT16,
+    FLOAT16,
     FLOAT32,
     FLOAT64,
     apart16,
     apart_wide,
     decode,
     held,
+    order16,
     order32,
     order64,
     prefetch,
@@ -67,7 +70,7 @@ def _block(a, kind_a, table_a, b, kind_b, table_b, size, ulp, everything, row, c
         sa, sb, saa, sbb, sab = sa + part[0], sb + part[1], saa + part[2], sbb + part[3], sab + part[4]
         distance, total, largest = distance + part[5], total + part[6], max(largest, part[7])
         if everything and np.isfinite(saa + sbb):
-            _rest(x, y, ulp, native, row, count, narrow_x, narrow_y)
+            _rest(x, y, a + j * wide_a, b + j * wide_b, kind_a if kind_a == kind_b else -1, ulp, native, row, count, narrow_x, narrow_y)
     count[0] = size
     if not everything:
         count[2] = largest > 0  # at least one
@@ -79,9 +82,12 @@ def _block(a, kind_a, table_a, b, kind_b, table_b, size, ulp, everything, row, c
 
 
 @njit(nogil=True, error_model="numpy")
-def _rest(x, y, ulp, native, row, count, narrow_x, narrow_y):
-    """The figures that do not decide, of a few finite elements."""
-    if native == FLOAT32:
+def _rest(x, y, a, b, stored, ulp, native, row, count, narrow_x, narrow_y):
+    """The figures that do not decide, of a few finite elements; `stored`: the kind of both where they lie, -1 where it is not one."""
+    if stored in (BFLOAT16, FLOAT16):
+        total, largest, nonzero = relative32(x, y)
+        apart, low, high, differing = order16(held(a, x.size, np.int16), held(b, x.size, np.int16), stored)
+    elif native == FLOAT32:
         total, largest, nonzero = relative32(x, y)
         bits_x, bits_y = x.view(np.int32), y.view(np.int32)
         apart, low, high, differing = order32(bits_x, bits_y)

@@ -21,7 +21,8 @@ from whydiff.measure.onepass.totals import Totals
 from whydiff.measure.tensors import flat_part, pieces
 
 _TASK = 1 << 21  # elements that a thread takes at a time
-_ORDERED = 1 << 17  # elements that are put in order at a time: they fit a processor's cache
+_ORDERED = 1 << 18  # elements that are put in order at a time: they fit a processor's cache
+_COLUMNS = 128  # of a transposed tensor
 _WIDE = (torch.float64, torch.int32)  # hold numbers that float32 does not
 _SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -68,25 +69,41 @@ def _task(code, a: Tensor, b: Tensor, everything: bool, rows: np.ndarray, counts
     coarse = ulp_dtype(a, b)
     native = torch.float64 if a.dtype in _WIDE or b.dtype in _WIDE else torch.float32
     room = [np.empty(code.BLOCK, np.float64 if native is torch.float64 else np.float32) for _ in range(2)]
-    plain = a.is_contiguous() and b.is_contiguous()
     first, last = task
-    step = last - first if plain else _ORDERED // code.BLOCK
+    put = [None if t.is_contiguous() else torch.empty(_ORDERED, dtype=_SAME_SIZE[t.element_size()]).numpy() for t in (a, b)]
+    step = last - first if a.is_contiguous() and b.is_contiguous() else _ORDERED // code.BLOCK
     with mapped.read_ahead(a, b, first * code.BLOCK, last * code.BLOCK):
         for begin in range(first, last, step):
             end = min(begin + step, last)
             start, stop = begin * code.BLOCK, min(end * code.BLOCK, a.numel())
-            x, y = _lying(a, start, stop), _lying(b, start, stop)  # kept while their addresses are used
-            code.run(x.data_ptr(), _kind(a), _meanings(a.dtype), y.data_ptr(), _kind(b), _meanings(b.dtype), machine.KINDS[native],
+            x, y = _lying(a, start, stop, put[0]), _lying(b, start, stop, put[1])  # kept while their addresses are used
+            code.run(_address(x), _kind(a), _meanings(a.dtype), _address(y), _kind(b), _meanings(b.dtype), machine.KINDS[native],
                      -1 if coarse is None else machine.KINDS[coarse], everything, stop - start, 0, end - begin, rows[begin:end], counts[begin:end],
                      *room)  # fmt: skip
 
 
-def _lying(tensor: Tensor, start: int, stop: int) -> Tensor:
-    """Some elements in row-major order, where they are or put in order. By numpy: torch would do it in threads of its own."""
-    if tensor.is_contiguous():
+def _lying(tensor: Tensor, start: int, stop: int, room: np.ndarray | None) -> Tensor | np.ndarray:
+    """Some elements in row-major order, where they are or put in order in `room`. By numpy: torch would do it in threads of its own."""
+    if room is None:
         return flat_part(tensor, start, stop)
-    raw = tensor.view(_SAME_SIZE[tensor.element_size()]).numpy()
-    return torch.from_numpy(np.concatenate([piece.reshape(-1) for piece in pieces(raw, start, stop)]))
+    filled = 0
+    for piece in pieces(tensor.view(_SAME_SIZE[tensor.element_size()]).numpy(), start, stop):
+        _put_in_order(piece, room[filled : filled + piece.size].reshape(piece.shape))
+        filled += piece.size
+    return room
+
+
+def _address(values: Tensor | np.ndarray) -> int:
+    return values.data_ptr() if isinstance(values, Tensor) else values.ctypes.data
+
+
+def _put_in_order(piece: np.ndarray, out: np.ndarray) -> None:
+    """Where the last axis is not the nearest in memory, a few columns at a time: each of them is another page."""
+    if piece.ndim < 2 or piece.strides[-1] <= min(piece.strides):
+        np.copyto(out, piece)
+        return
+    for first in range(0, piece.shape[-1], _COLUMNS):
+        np.copyto(out[..., first : first + _COLUMNS], piece[..., first : first + _COLUMNS])
 
 
 def _kind(tensor: Tensor) -> int:

@@ -5,7 +5,7 @@ the bits of positive numbers, which are ordered as integers: the same of floats 
 """
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
@@ -15,7 +15,8 @@ FLOAT32, FLOAT64, BFLOAT16, FLOAT16, BYTE, INT16, INT32 = range(7)
 # No flag says that there are no NaN: they must show in the sums.
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _SIGN = np.int32(-(2**31))
-_SIGN64 = np.int64(-(2**63))
+_SIGN16, _SIGN64 = np.int16(-(2**15)), np.int64(-(2**63))
+_ZERO, _ZERO16 = np.int32(0), np.int16(0)
 _HALF_RANGE = np.int64(2**62 - 1)  # beyond it the distance of two float64 of unlike sign does not fit int64
 
 
@@ -53,21 +54,48 @@ def _cast(values, out):
         out[i] = values[i]
 
 
-@njit(nogil=True, error_model="numpy")
-def _from_bfloat16(values, out):
-    for i in range(out.size):
-        out[i] = np.uint32(np.uint32(values[i]) << np.uint32(16)).view(np.float32)
+def _converts_halves() -> bool:
+    """Has the processor an instruction for float16? Where it has none, LLVM asks for a function that may not be there."""
+    try:
+        return bool(binding.get_host_cpu_features().get("f16c"))
+    except RuntimeError:  # a processor that LLVM does not know
+        return False
 
 
 @njit(nogil=True, error_model="numpy")
-def _from_float16(values, out):
-    """The exponent is put right by a product, which also makes normal numbers of subnormal ones."""
-    for i in range(out.size):
-        bits = np.uint32(values[i])
-        size = np.uint32((bits & np.uint32(0x7FFF)) << np.uint32(13)).view(np.float32) * np.float32(2.0**112)
+def _from_bfloat16(bits):
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+if _converts_halves():
+
+    @intrinsic
+    def _from_float16(_context, _bits):
+        def emit(_context, builder, _signature, arguments):
+            return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+        return types.float32(types.uint16), emit
+
+else:
+
+    @njit(nogil=True, error_model="numpy")
+    def _from_float16(bits):
+        """The exponent is put right by a product, which also makes normal numbers of subnormal ones."""
+        wide = np.uint32(bits)
+        size = np.uint32((wide & np.uint32(0x7FFF)) << np.uint32(13)).view(np.float32) * np.float32(2.0**112)
         plain = np.float32(size).view(np.uint32)
-        plain |= np.uint32(0x7F800000) if bits & np.uint32(0x7C00) == np.uint32(0x7C00) else np.uint32(0)
-        out[i] = np.uint32(plain | ((bits & np.uint32(0x8000)) << np.uint32(16))).view(np.float32)
+        plain |= np.uint32(0x7F800000) if wide & np.uint32(0x7C00) == np.uint32(0x7C00) else np.uint32(0)
+        return np.uint32(plain | ((wide & np.uint32(0x8000)) << np.uint32(16))).view(np.float32)
+
+
+@njit(nogil=True, error_model="numpy")
+def _from_16(values, kind, out):
+    if kind == BFLOAT16:
+        for i in range(out.size):
+            out[i] = _from_bfloat16(values[i])
+    else:
+        for i in range(out.size):
+            out[i] = _from_float16(values[i])
 
 
 @njit(nogil=True, error_model="numpy")
@@ -80,10 +108,8 @@ def _from_table(values, table, out):
 def decode(address, kind, table, out):
     """The numbers from an address on into `out`, float32 or float64."""
     n = out.size
-    if kind == BFLOAT16:
-        _from_bfloat16(held(address, n, np.uint16), out)
-    elif kind == FLOAT16:
-        _from_float16(held(address, n, np.uint16), out)
+    if kind in (BFLOAT16, FLOAT16):
+        _from_16(held(address, n, np.uint16), kind, out)
     elif kind == BYTE:
         _from_table(held(address, n, np.uint8), table, out)
     elif kind == FLOAT32:
@@ -144,18 +170,41 @@ def relative64(x, y):
 @njit(nogil=True, error_model="numpy")
 def order32(a, b):
     """Bits of finite float32: how far apart at most, the least and greatest of a, how many are not equal."""
-    apart, least, most, differing = np.uint32(0), np.int32(2**31 - 1), _SIGN, np.int32(0)
+    apart, least, most, differing = np.uint32(0), np.int32(2**31 - 1), _SIGN, np.uint32(0)
     for i in range(a.size):
         p, q = a[i], b[i]
-        p = p if p >= 0 else np.int32(_SIGN - p)
-        q = q if q >= 0 else np.int32(_SIGN - q)
-        apart = max(apart, np.uint32(np.uint32(max(p, q)) - np.uint32(min(p, q))))
-        least, most = min(least, p), max(most, p)
-        differing += np.int32(p != q)
+        p = p if p >= _ZERO else np.int32(_SIGN - p)
+        q = q if q >= _ZERO else np.int32(_SIGN - q)
+        gap = np.uint32(np.uint32(p if p > q else q) - np.uint32(q if p > q else p))
+        apart = gap if gap > apart else apart  # `max` would compute in 64 bits
+        least = p if p < least else least
+        most = p if p > most else most
+        differing = np.uint32(differing + np.uint32(p != q))
     least = least if least >= 0 else np.int32(_SIGN - least)
     most = most if most >= 0 else np.int32(_SIGN - most)
     low, high = np.int32(least).view(np.float32), np.int32(most).view(np.float32)
     return np.int64(apart), np.float64(low), np.float64(high), np.int64(differing)
+
+
+@njit(nogil=True, error_model="numpy")
+def order16(a, b, kind):
+    """The same of bfloat16 or float16 as they are stored, fewer than 65536."""
+    apart, least, most, differing = np.uint16(0), np.int16(2**15 - 1), _SIGN16, np.uint16(0)
+    for i in range(a.size):
+        p, q = a[i], b[i]
+        p = p if p >= _ZERO16 else np.int16(_SIGN16 - p)
+        q = q if q >= _ZERO16 else np.int16(_SIGN16 - q)
+        gap = np.uint16(np.uint16(p if p > q else q) - np.uint16(q if p > q else p))
+        apart = gap if gap > apart else apart
+        least = p if p < least else least
+        most = p if p > most else most
+        differing = np.uint16(differing + np.uint16(p != q))
+    least = least if least >= 0 else np.int16(_SIGN16 - least)
+    most = most if most >= 0 else np.int16(_SIGN16 - most)
+    low, high = np.uint16(least), np.uint16(most)
+    if kind == BFLOAT16:
+        return np.int64(apart), np.float64(_from_bfloat16(low)), np.float64(_from_bfloat16(high)), np.int64(differing)
+    return np.int64(apart), np.float64(_from_float16(low)), np.float64(_from_float16(high)), np.int64(differing)
 
 
 @njit(nogil=True, error_model="numpy")
