@@ -48,10 +48,13 @@ def _target(out) -> pathlib.Path:
 
 
 def _diagnosed(path: pathlib.Path, said):
-    from whydiff.engine.api import study
     from whydiff.evidence.case import load_case
 
-    return study(load_case(path), progress=said), f"whydiff diagnose {_short(path)}"
+    case = load_case(path)  # before torch is imported
+    case.refuse_missing()
+    from whydiff.engine.api import study
+
+    return study(case, progress=said), f"whydiff diagnose {_short(path)}"
 
 
 def _write_page(study, path: pathlib.Path, command: str) -> None:

@@ -18,6 +18,17 @@ def did_you_mean(word: str, known) -> str:
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
+def existing(path):
+    """The path, or Trouble that names the nearest file beside it."""
+    import pathlib
+
+    path = pathlib.Path(path)
+    if not path.exists():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise Trouble(f"{path} does not exist.{did_you_mean(path.name, beside)}")
+    return path
+
+
 class OutOfRuns(Exception):
     """The runs that a budget allows are used up. What was found so far still stands."""
 

@@ -49,6 +49,7 @@ def investigate(case_path, out=None, parameters: dict[str, Any] | None = None, o
     from whydiff.evidence.case import load_case
 
     case = load_case(case_path, overrides)
+    case.refuse_missing()
     chosen = choose(only, folder)
     given = check_parameters(chosen, dict(parameters or {}), reserved=("case", "out", "study_from"))
     chosen, given = with_their_files(chosen, given, bool(only), said)

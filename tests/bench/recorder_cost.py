@@ -1,6 +1,9 @@
 """What recording costs, beside what one would otherwise do: a FLUX transformer of random weights, scaled to the machine.
 
-    python tests/bench/recorder_cost.py [--write] [--rounds N] [--blocks N] [--width N] [--tokens N] [--device cuda --dtype bfloat16]
+    python tests/bench/recorder_cost.py [--write] [--rounds N] [--steps N] [--blocks N] [--width N] [--tokens N] [--device cuda --dtype bfloat16]
+
+Width decides: a layer computes 2 * width operations for each number that it puts out, and recording looks at each number once. So the
+blocks are as wide as FLUX's, and there are fewer of them. `--narrow` adds a network of width 768, for which recording is dearest.
 
 The ways take turns. `run` is how much longer the steps take, `own` how much more of the processor the thread that runs the model uses
 (what others do on the machine moves the first and hardly the second), `on disk` how long it takes until all is written.
@@ -16,11 +19,9 @@ import time
 
 import torch
 from diffusers import FluxTransformer2DModel
-from written import write_section
+from side_by_side import show, table
 
 import whydiff
-
-STEPS = 2
 
 
 def network(asked) -> FluxTransformer2DModel:
@@ -40,17 +41,18 @@ class Sampler:
         self.components = {"transformer": self.transformer}
         kind = {"device": asked.device, "dtype": getattr(torch, asked.dtype)}
         self.latents, self.text = torch.randn(1, asked.tokens, 64, **kind), torch.randn(1, 128, 256, **kind)
+        self.steps = asked.steps
         self.pooled, self.places = torch.randn(1, 256, **kind), torch.zeros(asked.tokens, 3, **kind)
 
     @torch.no_grad()
     def __call__(self):
         latents = whydiff.tap("initial_noise", self.latents)
-        sigmas = whydiff.tap("sigmas", torch.linspace(1, 0.5, STEPS))
-        for i in range(STEPS):
+        sigmas = whydiff.tap("sigmas", torch.linspace(1, 0.5, self.steps))
+        for i in range(self.steps):
             pred = self.transformer(hidden_states=latents, encoder_hidden_states=self.text, pooled_projections=self.pooled,
                                     timestep=sigmas[i].to(latents).expand(1), img_ids=self.places,
                                     txt_ids=self.places.new_zeros(128, 3), guidance=None, return_dict=False)[0]  # fmt: skip
-            latents = whydiff.tap("latents", latents - whydiff.tap("noise_pred", pred, step=i) / STEPS, step=i)
+            latents = whydiff.tap("latents", latents - whydiff.tap("noise_pred", pred, step=i) / self.steps, step=i)
         if latents.is_cuda:
             torch.cuda.synchronize()
 
@@ -115,14 +117,8 @@ def once(sampler, way) -> tuple[float, float, float, int, int]:
         shutil.rmtree(folder)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--write", action="store_true")
-    for name, default in {"rounds": 3, "blocks": 6, "width": 768, "tokens": 1024}.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    asked = parser.parse_args()
+def measured(asked) -> str:
+    """All ways in turn; medians."""
     sampler = Sampler(asked)
     once(sampler, WAYS["nothing recorded"])
     found = {name: [] for name in WAYS}
@@ -130,17 +126,30 @@ def main():
         for name, way in WAYS.items():
             found[name].append(once(sampler, way))
     base = [statistics.median(column) for column in zip(*found["nothing recorded"])]
-    table = ["| | run | own | on disk | MB a step | tensors a step |", "|---|---|---|---|---|---|"]
-    for name, rows in found.items():
-        run, own, whole, size, count = (statistics.median(column) for column in zip(*rows))
-        table.append(f"| {name} | {run / base[0]:.2f} | {own / base[1]:.2f} | {whole / base[0]:.2f} | {size / STEPS / 1e6:.1f} "
-                     f"| {f'{count / STEPS:.0f}' if count else ''} |")  # fmt: skip
+    rows = []
+    for name, runs in found.items():
+        run, own, whole, size, count = (statistics.median(column) for column in zip(*runs))
+        rows.append([name, f"{run / base[0]:.2f}", f"{own / base[1]:.2f}", f"{whole / base[0]:.2f}", f"{size / asked.steps / 1e6:.1f}",
+                     f"{count / asked.steps:.0f}" if count else ""])  # fmt: skip
     device = torch.cuda.get_device_name() if asked.device.startswith("cuda") else f"CPU, {torch.get_num_threads()} thread(s)"
-    table += ["", f"{device}, {asked.dtype}, {asked.blocks} blocks of width {asked.width}, {asked.tokens} tokens; {base[0] / STEPS:.2f} s a step, "
-              f"of which {base[1] / STEPS:.2f} s on the processor."]  # fmt: skip
-    print("\n".join(table))
-    if asked.write:
-        write_section("recording", "\n".join(table))
+    said = (f"{device}, {asked.dtype}, {asked.blocks} blocks of width {asked.width}, {asked.tokens} tokens, {asked.steps} steps of "
+            f"{base[0] / asked.steps:.2f} s, of which {base[1] / asked.steps:.2f} s on the processor; median of {asked.rounds} rounds.")  # fmt: skip
+    return table(["", "run", "own", "on disk", "MB a step", "tensors a step"], rows) + "\n\n" + said
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--narrow", action="store_true", help="a narrow network, too")
+    for name, default in {"rounds": 3, "steps": 6, "blocks": 3, "width": 3072, "tokens": 512}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    asked = parser.parse_args()
+    found = [measured(asked)]
+    if asked.narrow:
+        found.append(measured(argparse.Namespace(**(vars(asked) | {"blocks": 6, "width": 768, "tokens": 1024}))))
+    show("recording", "\n\n".join(found), asked.write)
 
 
 if __name__ == "__main__":

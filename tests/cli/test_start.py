@@ -10,6 +10,10 @@ from whydiff.cli import app, run
 names = sorted(command.name for command in app.registered_commands)
 lines = [*([name, "--help"] for name in names), *([name, "--no-such-option"] for name in names), ["--version"], ["diagnos"], [],
          ["diagnose", "away.yaml"], ["investigate", "away.yaml"], ["diagnose", CASE, "--set", "candidat.build.x=1"],
+         ["diagnose", CASE, "--set", "candidate.live.entry=away.py:make"], ["investigate", CASE, "--set", "reference.live.entry=away.py:make"],
+         ["compare", "away.pt", "gone.pt"], ["import", "away", "--out", "t"], ["record", "away.py:make", "--out", "t"],
+         ["record", "sides.py:make", "--out", "."], ["bundle", "away.yaml", "--out", "b.zip"], ["bundle", CASE, "--out", "b.tar"],
+         ["faults", "--suite", "catalog"], ["faults", "--half", "C"], ["sweep", "away.yaml"],
          ["investigate", CASE, "--only", "nothing"], ["investigate", CASE, "-p", "nothing=1"], ["causes", "--json"],
          ["defaults", "sglang==0.5.8", "FLUX.1-dev"], ["schedule", "--steps", "27"],
          ["schedule", "--steps", "27", "--boundary", "0.875", "--solve", "switch=9"]]

@@ -14,6 +14,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Compare two tensors, images, traces or folders of them. Uses the noise floor that a trace brings along."""
+    from whydiff.errors import existing
+
+    for path in (reference, candidate):
+        existing(path)  # before torch is imported
     from whydiff.engine.files import compare_files
 
     result = compare_files(reference, candidate)

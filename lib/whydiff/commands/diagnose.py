@@ -30,6 +30,7 @@ def command(
 
     with case_file(case, trust) as path:
         loaded = load_case(path, key_values(settings, "--set"))  # before torch is imported: what is wrong with a case is said at once
+        loaded.refuse_missing()
         return _dry_run(loaded, as_json) if dry_run else _diagnose(loaded, out, as_json, budget, apart)
 
 

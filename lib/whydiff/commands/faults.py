@@ -27,6 +27,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:  # fmt: skip
     """Plant known bugs, and count how often the right cause is named. Exit status 0: all bars met, 1: not, 2: trouble."""
+    suites, half = _suites(suite, bool(only)), _half(half)  # before torch is imported
     from whydiff.faults import report
     from whydiff.faults.catalogue import load
     from whydiff.faults.fault import FAULTS
@@ -34,9 +35,8 @@ def command(
     from whydiff.faults.run import run, to_stderr
     from whydiff.faults.score import judge, table
 
-    suites = _suites(suite, bool(only))
     broken = load()
-    wanted = plans(suites, seed, only=tuple(only or ()), half=_half(half), sample=sample, repeats=repeats)
+    wanted = plans(suites, seed, only=tuple(only or ()), half=half, sample=sample, repeats=repeats)
     _check(only or (), wanted)
     records = run(wanted, out / "results.jsonl", jobs=jobs, fresh=fresh, said=to_stderr())
     judged = [judge(record) for record in records]

@@ -16,10 +16,13 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # fmt: skip
     """Turn another tool's dump into a trace, which a case can name as a side's evidence."""
-    from whydiff.evidence.readers import import_dump
+    from whydiff.errors import existing
     from whydiff.evidence.traces.new_folder import new_folder, refuse_filled
 
+    existing(source)  # before torch is imported
     refuse_filled(out)
+    from whydiff.evidence.readers import import_dump
+
     trace = import_dump(source, format)
     with new_folder(out) as folder:
         trace.save(folder)

@@ -28,6 +28,11 @@ def command(
 ) -> None:  # fmt: skip
     """Run one side and record a trace, and the noise floor of that side with it."""
     arguments = {"build": key_values(build, "--build"), "call": key_values(call, "--call")}
+    from whydiff.evidence.case import entry_file
+    from whydiff.evidence.traces.new_folder import refuse_filled
+
+    entry_file(entry, "reference")  # before torch is imported
+    refuse_filled(out)
     from whydiff.engine.recording import record_side
 
     with progress() as said:

@@ -10,11 +10,11 @@ from whydiff.engine.figured import Figures, compared
 from whydiff.engine.lab import Lab
 from whydiff.engine.matched import put_together
 from whydiff.engine.sketched import Estimate, estimates
-from whydiff.errors import Trouble
+from whydiff.errors import Trouble, existing
 from whydiff.evidence.case import make_case
 from whydiff.evidence.floor import STANDS_OUT, image_floor, own_ulp
 from whydiff.evidence.readers import read_evidence, tools
-from whydiff.evidence.traces.files import IMAGES, TENSORS, existing, is_trace, read_tensors
+from whydiff.evidence.traces.files import IMAGES, TENSORS, is_trace, read_tensors
 from whydiff.evidence.traces.strangers import inside
 from whydiff.evidence.traces.trace import Trace
 from whydiff.measure.compare import Comparison, compare

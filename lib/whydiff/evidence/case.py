@@ -111,6 +111,13 @@ class Case(_Strict):
         """A path of the case file, relative to it."""
         return (self.folder / path).resolve()
 
+    def refuse_missing(self) -> None:
+        """Raises Trouble where a live side's file is not there: said before anything is imported."""
+        for role in ("reference", "candidate"):
+            live = getattr(self, role).live
+            if live is not None and live.object is None:
+                entry_file(live.entry, role, self.resolve)
+
     def interpreter(self, python: str) -> pathlib.Path:
         """The interpreter that `live.python` names: a path relative to the case, or a program on the search path.
 
@@ -158,6 +165,18 @@ def set_key(data: dict, key: str, value, where: str, said: str = "--set ") -> No
         if not isinstance(node, dict):
             raise Trouble(f"{where}: {said}{key}: {part!r} holds no keys. Name a key of the case, such as candidate.build.shift.")
     node[last] = value
+
+
+def entry_file(entry: str, role: str, resolve=pathlib.Path) -> tuple[pathlib.Path, str]:
+    """(file, function) of FILE.py:FUNCTION. Raises Trouble for anything else, and where there is no such file."""
+    file, _, function = entry.rpartition(":")
+    if not file or not function:
+        raise Trouble(f"{role}: live.entry {entry!r} is not FILE.py:FUNCTION.")
+    path = resolve(file)
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
+        raise Trouble(f"{role}: {path}, named by live.entry, does not exist.{near}")
+    return path, function
 
 
 def load_case(path, overrides: dict[str, Any] | None = None) -> Case:

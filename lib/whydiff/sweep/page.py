@@ -8,7 +8,6 @@ import json
 import pathlib
 
 from whydiff import __version__
-from whydiff.report.html import figure
 from whydiff.sweep import findings
 from whydiff.sweep.results import CASES, Result
 from whydiff.verdict import where
@@ -30,6 +29,8 @@ def write_page(out: pathlib.Path, title: str, results: list[Result], *, command:
 def render(out: pathlib.Path, title: str, results: list[Result], *, command: str = "", bisected: list[str] = (), planned: int = 0) -> str:
     """The page as text. Everything that comes from a case is escaped."""
     import jinja2
+
+    from whydiff.report.html import figure  # torch: not where a sweep has yet to be read
 
     here = pathlib.Path(__file__).parent
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, lstrip_blocks=True,

@@ -11,10 +11,10 @@ import pathlib
 import re
 from types import ModuleType
 
-from whydiff.errors import Trouble, did_you_mean
+from whydiff.errors import Trouble, did_you_mean, existing
 from whydiff.evidence.readers import comfyui, fastvideo, folder, pictures, sglang
 from whydiff.evidence.traces.archives import is_archive
-from whydiff.evidence.traces.files import IMAGES, TENSORS, existing, is_trace
+from whydiff.evidence.traces.files import IMAGES, TENSORS, is_trace
 from whydiff.evidence.traces.reading import read_trace
 from whydiff.evidence.traces.trace import Trace
 

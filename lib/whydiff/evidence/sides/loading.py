@@ -28,25 +28,15 @@ def load_side(case: Case, role: str, kept=None) -> RunnableSide:
     told = {"role": role, "name": side.name, "build": live.build, "entry": live.entry}
     if live.object is not None:
         return RunnableSide(live.object, live.call, **told)
-    path, function = _entry(case, live, role)
+    from whydiff.evidence.case import entry_file  # the interpreter of another side, which builds alone, may lack pydantic
+
+    path, function = entry_file(live.entry, role, case.resolve)
     if live.python is None:
         make = functools.partial(build, path, function, live.build, role)
         return RunnableSide(make() if kept is None else kept, live.call, make=make, **told)
     from whydiff.evidence.remote.side import RemoteSide
 
     return RemoteSide(case.interpreter(live.python), path, function, live.call, child=kept, **told)
-
-
-def _entry(case: Case, live: Live, role: str) -> tuple[pathlib.Path, str]:
-    """(file, function) of `live.entry`."""
-    file, _, function = live.entry.rpartition(":")
-    if not file or not function:
-        raise Trouble(f"{role}: live.entry {live.entry!r} is not FILE.py:FUNCTION.")
-    path = case.resolve(file)
-    if not path.is_file():
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
-        raise Trouble(f"{role}: {path}, named by live.entry, does not exist.{near}")
-    return path, function
 
 
 def build(path: pathlib.Path, function: str, arguments: dict, role: str):

@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from whydiff import limits
-from whydiff.errors import Trouble, did_you_mean
+from whydiff.errors import Trouble, existing
 from whydiff.evidence.traces.archives import is_archive
 from whydiff.evidence.traces.image_file import read_image
 from whydiff.evidence.traces.mapped_files import map_array
@@ -22,15 +22,6 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 def is_trace(path: pathlib.Path) -> bool:
     """A trace folder, or an archive (which only a trace can be here)."""
     return is_archive(path) or (path.is_dir() and (path / "trace.jsonl").is_file())
-
-
-def existing(path) -> pathlib.Path:
-    """The path, or Trouble that names the nearest file beside it."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise Trouble(f"{path} does not exist.{did_you_mean(path.name, beside)}")
-    return path
 
 
 def read_tensors(path, as_suffix: str = "") -> dict[str, torch.Tensor]:

@@ -2,8 +2,8 @@
 
 A block of BLOCK elements gives one row of two tables, whichever thread computes it, so that figures have the same bits at every
 number of threads. Within a block STEP elements at a time are decoded and looked at while the processor fetches those AHEAD of
-them: without that the loops wait for memory half of the time. Sums are float64 around a mean of the block's own (Chan, Golub and
-LeVeque, "Algorithms for computing the sample variance", 1983): nothing is lost where the mean dwarfs the deviation.
+them: without that the loops wait for memory half of the time. Sums are float64, around a mean of the block's own where that is not
+small (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983): nothing is lost where it dwarfs the deviation.
 """
 
 import pathlib
@@ -29,13 +29,14 @@ from whydiff.measure.onepass.kernels import (
     relative32,
     relative64,
     sums,
+    sums_around_zero,
 )
 
 BLOCK = 8192
 STEP = 256
 AHEAD = 2048
 LINE = 64  # bytes that the processor fetches at a time
-GUESS = 32  # elements whose mean the sums of a block are taken around
+GUESS = 32  # elements whose mean, unless it is small, the sums of a block are taken around
 FLOATS = ("mean_a", "mean_b", "saa", "sbb", "sab", "distance", "abs_sum", "max_abs", "rel_sum", "max_rel", "low", "high")
 COUNTS = ("count", "nonzero", "differing", "nonfinite_a", "nonfinite_b", "max_ulp", "first_bad")
 
@@ -47,12 +48,15 @@ def _block(a, kind_a, table_a, b, kind_b, table_b, size, ulp, everything, row, c
     guess = min(GUESS, size)
     decode(a, kind_a, table_a, store_x[:guess])
     decode(b, kind_b, table_b, store_y[:guess])
-    center_a = center_b = 0.0
+    center_a = center_b = size_a = size_b = 0.0
     for i in range(guess):
-        center_a += store_x[i] / guess
-        center_b += store_y[i] / guess
-    if not (np.isfinite(center_a) and np.isfinite(center_b)):
+        u, v = np.float64(store_x[i]), np.float64(store_y[i])
+        center_a, center_b, size_a, size_b = center_a + u / guess, center_b + v / guess, size_a + u * u / guess, size_b + v * v / guess
+    if not np.isfinite(size_a + size_b):
         return False
+    around_zero = center_a * center_a <= 0.5 * size_a and center_b * center_b <= 0.5 * size_b
+    if around_zero:
+        center_a = center_b = 0.0
     sa = sb = saa = sbb = sab = distance = total = largest = 0.0
     for j in range(0, size, STEP):
         m = min(STEP, size - j)
@@ -66,7 +70,7 @@ def _block(a, kind_a, table_a, b, kind_b, table_b, size, ulp, everything, row, c
             decode(a + j * wide_a, kind_a, table_a, x)
         if kind_b != native:
             decode(b + j * wide_b, kind_b, table_b, y)
-        part = sums(x, y, center_a, center_b)
+        part = sums_around_zero(x, y, 0.0, 0.0) if around_zero else sums(x, y, center_a, center_b)
         sa, sb, saa, sbb, sab = sa + part[0], sb + part[1], saa + part[2], sbb + part[3], sab + part[4]
         distance, total, largest = distance + part[5], total + part[6], max(largest, part[7])
         if everything and np.isfinite(saa + sbb):

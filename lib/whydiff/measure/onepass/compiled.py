@@ -20,7 +20,7 @@ from whydiff.measure.onepass.plain import ulp_dtype
 from whydiff.measure.onepass.totals import Totals
 from whydiff.measure.tensors import flat_part, pieces
 
-_TASK = 1 << 21  # elements that a thread takes at a time
+_TASK = 1 << 22  # elements that a thread takes at a time, at most
 _ORDERED = 1 << 18  # elements that are put in order at a time: they fit a processor's cache
 _COLUMNS = 128  # of a transposed tensor
 _WIDE = (torch.float64, torch.int32)  # hold numbers that float32 does not
@@ -52,7 +52,7 @@ def _tables(a: Tensor, b: Tensor, everything: bool, threads: int) -> tuple[np.nd
     code = machine.code()
     number = math.ceil(a.numel() / code.BLOCK)
     rows, counts = np.empty((number, len(code.FLOATS))), np.empty((number, len(code.COUNTS)), np.int64)
-    each = _TASK // code.BLOCK
+    each = min(_TASK // code.BLOCK, math.ceil(number / threads))
     tasks = [(first, min(first + each, number)) for first in range(0, number, each)]
     work = functools.partial(_task, code, a, b, everything, rows, counts)
     if threads == 1 or len(tasks) == 1:

@@ -122,24 +122,32 @@ def decode(address, kind, table, out):
         _cast(held(address, n, np.int32), out)
 
 
-@njit(nogil=True, error_model="numpy", fastmath=_FAST)
-def sums(x, y, center_a, center_b):
-    sa = sb = saa = sbb = sab = distance = total = 0.0
-    largest = np.int64(0)
-    for i in range(x.size):
-        u, v = np.float64(x[i]), np.float64(y[i])
-        d = abs(u - v)
-        distance += d * d
-        total += d
-        largest = max(largest, np.float64(d).view(np.int64))  # bits of positive numbers are ordered as integers
-        u -= center_a
-        v -= center_b
-        sa += u
-        sb += v
-        saa += u * u
-        sbb += v * v
-        sab += u * v
-    return sa, sb, saa, sbb, sab, distance, total, np.int64(largest).view(np.float64)
+def _summing(centred):
+    @njit(nogil=True, error_model="numpy", fastmath=_FAST)
+    def run(x, y, center_a, center_b):
+        sa = sb = saa = sbb = sab = distance = total = 0.0
+        largest = np.int64(0)
+        for i in range(x.size):
+            u, v = np.float64(x[i]), np.float64(y[i])
+            d = abs(u - v)
+            distance += d * d
+            total += d
+            largest = max(largest, np.float64(d).view(np.int64))  # bits of positive numbers are ordered as integers
+            if centred:
+                u -= center_a
+                v -= center_b
+            sa += u
+            sb += v
+            saa += u * u
+            sbb += v * v
+            sab += u * v
+        return sa, sb, saa, sbb, sab, distance, total, np.int64(largest).view(np.float64)
+
+    return run
+
+
+sums = _summing(True)
+sums_around_zero = _summing(False)  # a seventh faster
 
 
 @njit(nogil=True, error_model="numpy", fastmath=_FAST)
