@@ -26,6 +26,7 @@ def every_size_counts_as_large(monkeypatch):
     monkeypatch.setattr(machine, "LARGE", 1)
     monkeypatch.setattr(compiled, "_TASK", 1 << 13)
     monkeypatch.setattr(compiled, "_ORDERED", 1 << 13)
+    monkeypatch.setattr(compiled, "_COLUMNS", 16)
 
 
 def in_float64(a, b) -> dict:
@@ -93,6 +94,17 @@ def test_figures_are_those_of_float64_whatever_the_types_strides_and_threads(see
         for key in SUMS:
             assert found[key] == pytest.approx(slow[key], 1e-6, 1e-9) if slow[key] is not None else found[key] is None, key
     assert relative_l2(a, b) == pytest.approx(whole.relative_l2 if fine and whole.relative_l2 is not None else relative_l2(a, b), 1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_number_of_16_bits_is_ordered_as_it_is_stored(dtype):
+    every = torch.arange(-(1 << 15), 1 << 15).to(torch.int16).view(dtype)
+    a = every[every.isfinite()]
+    for b in (a, a.flip(0), -a, a.roll(1), a.roll(700)):
+        for first in range(0, a.numel(), 9000):  # the largest of a part is not that of the whole
+            x, y = a[first : first + 9000], b[first : first + 9000]
+            found, slow = compiled.totals(x, y), plain.totals(x, y)
+            assert (found.max_ulp, found.differing, found.low, found.high) == (slow.max_ulp, slow.differing, slow.low, slow.high)
 
 
 @pytest.mark.parametrize("one,other", [(torch.float32, torch.float32), (torch.bfloat16, torch.float32), (torch.float64, torch.float16)])
@@ -170,6 +182,14 @@ def test_without_numba_torch_gives_the_figures(monkeypatch):
     monkeypatch.setattr(machine, "code", lambda: None)
     slow = compare(a, b)
     assert slow.to_dict(6) == fast.to_dict(6)
+
+
+def test_float16_is_read_without_the_processors_instruction_too():
+    from whydiff.measure.onepass import kernels
+
+    every = np.arange(1 << 16, dtype=np.uint16)
+    found = np.array([kernels.half_by_arithmetic(bits) for bits in every], np.float32)
+    assert np.array_equal(found, every.view(np.float16).astype(np.float32), equal_nan=True)
 
 
 def test_small_tensors_do_not_wait_for_a_compiler():

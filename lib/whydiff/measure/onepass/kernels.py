@@ -67,25 +67,25 @@ def _from_bfloat16(bits):
     return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
-if _converts_halves():
+@intrinsic
+def _half_by_instruction(_context, _bits):
+    def emit(_context, builder, _signature, arguments):
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
 
-    @intrinsic
-    def _from_float16(_context, _bits):
-        def emit(_context, builder, _signature, arguments):
-            return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+    return types.float32(types.uint16), emit
 
-        return types.float32(types.uint16), emit
 
-else:
+@njit(nogil=True, error_model="numpy")
+def half_by_arithmetic(bits):
+    """The exponent is put right by a product, which also makes normal numbers of subnormal ones."""
+    wide = np.uint32(bits)
+    size = np.uint32((wide & np.uint32(0x7FFF)) << np.uint32(13)).view(np.float32) * np.float32(2.0**112)
+    plain = np.float32(size).view(np.uint32)
+    plain |= np.uint32(0x7F800000) if wide & np.uint32(0x7C00) == np.uint32(0x7C00) else np.uint32(0)
+    return np.uint32(plain | ((wide & np.uint32(0x8000)) << np.uint32(16))).view(np.float32)
 
-    @njit(nogil=True, error_model="numpy")
-    def _from_float16(bits):
-        """The exponent is put right by a product, which also makes normal numbers of subnormal ones."""
-        wide = np.uint32(bits)
-        size = np.uint32((wide & np.uint32(0x7FFF)) << np.uint32(13)).view(np.float32) * np.float32(2.0**112)
-        plain = np.float32(size).view(np.uint32)
-        plain |= np.uint32(0x7F800000) if wide & np.uint32(0x7C00) == np.uint32(0x7C00) else np.uint32(0)
-        return np.uint32(plain | ((wide & np.uint32(0x8000)) << np.uint32(16))).view(np.float32)
+
+_from_float16 = _half_by_instruction if _converts_halves() else half_by_arithmetic
 
 
 @njit(nogil=True, error_model="numpy")
