@@ -139,6 +139,7 @@ def test_a_copy_of_any_size_is_the_tensor_and_lies_apart_from_it(numel, dtype):
     first, other = copies.of(shown).tensor, copies.of(~shown if dtype is torch.bool else -shown).tensor
     kept = shown.clone()
     shown.zero_()
+    assert first.untyped_storage().nbytes() == copies.of(kept).size  # what waits is counted with the room that it takes
     assert first.dtype is dtype and torch.equal(first, kept) and not torch.equal(other, kept)
 
 

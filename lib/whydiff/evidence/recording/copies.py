@@ -23,6 +23,7 @@ class Lent(Held):
 
     def __init__(self, tensor: torch.Tensor, room: torch.Tensor, rooms: Rooms):
         super().__init__(tensor)
+        self.size = room.numel()  # what it takes: a room is somewhat larger than its tensor
         self._room, self._rooms = room, rooms
 
     def __del__(self):
