@@ -8,6 +8,8 @@ import time
 
 from written import write_section
 
+SETTLE = 0.02  # seconds: torch's threads spin for a while after they have worked, on the cores that the next one in turn needs
+
 
 @dataclasses.dataclass
 class Measured:
@@ -27,6 +29,7 @@ def in_turns(alternatives: dict, rounds: int = 5, seconds: float = 1.5, clock=ti
         for name, run in alternatives.items():
             if used[name] >= seconds:
                 continue
+            time.sleep(SETTLE)
             before = resident()
             forget_peak()
             start = clock()
