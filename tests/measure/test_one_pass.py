@@ -192,6 +192,15 @@ def test_float16_is_read_without_the_processors_instruction_too():
     assert np.array_equal(found, every.view(np.float16).astype(np.float32), equal_nan=True)
 
 
+def test_numba_told_to_compile_for_any_processor_asks_for_no_instruction_that_it_may_lack():
+    program = ("import numpy as np; from whydiff.measure.onepass import kernels as k; out = np.empty(2, np.float32)\n"
+               "k._from_16(np.array([0x3C00, 0xC000], np.uint16), k.FLOAT16, out); print(*out)")  # fmt: skip
+    lib = pathlib.Path(compiled.__file__).parents[3]
+    environment = os.environ | {"PYTHONPATH": str(lib), "NUMBA_CPU_NAME": "generic"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1.0 -2.0\n", done.stderr
+
+
 def test_small_tensors_do_not_wait_for_a_compiler():
     program = "import sys, torch, whydiff; whydiff.compare(torch.ones(1000), torch.ones(1000)); print('numba' in sys.modules)"
     lib = pathlib.Path(plain.__file__).parents[3]

@@ -54,6 +54,7 @@ def _block(a, kind_a, table_a, b, kind_b, table_b, size, ulp, everything, row, c
         center_a, center_b, size_a, size_b = center_a + u / guess, center_b + v / guess, size_a + u * u / guess, size_b + v * v / guess
     if not np.isfinite(size_a + size_b):
         return False
+    # A mean of no more than the deviation costs a sum around zero one binary digit; what is left is checked at the end.
     around_zero = center_a * center_a <= 0.5 * size_a and center_b * center_b <= 0.5 * size_b
     if around_zero:
         center_a = center_b = 0.0

@@ -6,7 +6,7 @@ the bits of positive numbers, which are ordered as integers: the same of floats 
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import carray, njit, types
+from numba import carray, config, njit, types
 from numba.extending import intrinsic
 
 # How values are stored. Of BYTE, a table of 256 says what each means: bool, integers and floats of 8 bit.
@@ -55,9 +55,9 @@ def _cast(values, out):
 
 
 def _converts_halves() -> bool:
-    """Has the processor an instruction for float16? Where it has none, LLVM asks for a function that may not be there."""
+    """Has the processor an instruction for float16, and may numba use it? Else LLVM asks for a function that may not be there."""
     try:
-        return bool(binding.get_host_cpu_features().get("f16c"))
+        return not (config.CPU_NAME or config.CPU_FEATURES) and bool(binding.get_host_cpu_features().get("f16c"))
     except RuntimeError:  # a processor that LLVM does not know
         return False
 
